@@ -1,0 +1,134 @@
+"""Every parameter of every notebook, once. Defaults are the quick preset; params/*.yaml gives what differs.
+
+One line each: name, type, default, help, then unit, range or choices, and the stages whose notebooks take it.
+A notebook's parameters cell is made from this table (``python -m gmiqa_core.settings --write``). Help texts
+hold no '=' and no quotes: papermill's --help-notebook drops such lines.
+"""
+
+from __future__ import annotations
+
+from gmiqa_core.settings.schema import Parameter
+
+START, DATA, META, GRAPH, FINETUNE = (
+    "00_start_here", "10_data_and_distortions", "20_meta_pretraining", "30_distortion_graphs", "40_fine_tuning")
+EVALUATE, ABLATE, EMBED, METAQAP, REPORT = (
+    "50_evaluation", "60_ablations", "70_embeddings", "80_metaqap", "90_report")
+STAGES = (START, DATA, META, GRAPH, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP, REPORT)
+TRAINED = (META, GRAPH, FINETUNE)  # the three trainings of GMIQA
+NETWORK = (META, GRAPH, FINETUNE, ABLATE)  # notebooks that build the network
+TARGET = (DATA, FINETUNE, EVALUATE, METAQAP)  # notebooks that read the target data set
+
+PRESETS = ("tiny", "quick", "cpu", "bundled", "paper", "repo")
+TARGETS = ("synthetic", "kadid10k", "koniq10k", "livec", "csiq", "live", "tid2013", "spaq", "biq2021", "folder")
+
+P = Parameter
+
+_PARAMETERS = [
+    # every notebook
+    P("run", str, "outputs/quick", "folder of this run", stages=STAGES),
+    P("seed", int, 0, "seed of everything random", low=0, stages=STAGES),
+    P("device", str, "auto", "auto, cpu, cuda or cuda:1", stages=STAGES),
+    P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=STAGES),
+
+    # shared by several stages
+    P("preset", str, "quick", "network preset", choices=PRESETS, stages=NETWORK),
+    P("imagenet", str, "none", "backbone start: none, torchvision or a weights file", stages=NETWORK),
+    P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"), stages=TRAINED),
+    P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
+    P("pool_reuse", int, 4, "batches drawn per distorted picture", low=1, stages=NETWORK),
+    P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
+    P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET),
+    P("csv", str, "", "folder data set: CSV file of scores", stages=TARGET),
+    P("csv_image", str, "image", "folder data set: column of file names", stages=TARGET),
+    P("csv_score", str, "score", "folder data set: column of scores", stages=TARGET),
+    P("csv_reference", str, "", "folder data set: column of references", stages=TARGET),
+    P("csv_group", str, "", "folder data set: column of scene groups", stages=TARGET),
+    P("csv_subset", str, "", "folder data set: column of subsets", stages=TARGET),
+    P("csv_split", str, "", "folder data set: column of the official split", stages=TARGET),
+    P("score_low", float, 0.0, "folder data set: lower end of the scores", stages=TARGET),
+    P("score_high", float, 1.0, "folder data set: upper end of the scores", stages=TARGET),
+    P("score_rises", bool, True, "folder data set: a higher score is a better picture", stages=TARGET),
+    P("split", str, "0", "stored split: 0 to 9 or official", stages=TARGET),
+    P("max_side", int, 512, "longer side above which pictures are shrunk", unit="px", low=32,
+      stages=(START, FINETUNE, EVALUATE, METAQAP)),
+
+    # 00 start here
+    P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", stages=(START,)),
+    P("checkpoint", str, "", "checkpoint to score with, empty for the bundled model", stages=(START,)),
+
+    # 10 data and distortions
+    P("grid_content", str, "astronaut", "content shown in the 25 x 5 grid", stages=(DATA,)),
+    P("grid_side", int, 96, "side of one picture in the grid", unit="px", low=16, high=512, stages=(DATA,)),
+    P("curve_contents", int, 4, "contents behind the level curves", low=1, stages=(DATA,)),
+
+    # 20 meta pre-training
+    P("meta_algorithm", str, "maml", "meta-learner", choices=("maml", "meta-sgd"), stages=(META,)),
+    P("meta_first_order", bool, True, "leave second derivatives out", stages=(META,)),
+    P("meta_steps", int, 30, "outer steps", low=0, stages=(META,)),
+    P("meta_lr", float, 0.001, "outer learning rate", low=0, stages=(META,)),
+    P("meta_tasks", int, 3, "tasks in a meta-batch", low=1, stages=(META,)),
+    P("meta_support", int, 16, "support pictures of a task", low=2, stages=(META,)),
+    P("meta_query", int, 16, "query pictures of a task", low=2, stages=(META,)),
+    P("meta_inner_lr", float, 0.01, "inner learning rate, initial value for meta-sgd", low=0, stages=(META,)),
+    P("meta_inner_steps", int, 1, "inner steps", low=1, stages=(META,)),
+    P("meta_held_out", list, ["jpeg", "lens_blur", "white_noise"], "types held out of meta-training", stages=(META,)),
+    P("meta_crop", int, 96, "side of training crops", unit="px", low=32, stages=(META,)),
+    P("meta_shots", list, [5, 20], "labelled pictures for adaptation", items=int, low=1, stages=(META,)),
+    P("meta_seeds", int, 2, "seeds of the adaptation experiment", low=1, stages=(META,)),
+
+    # 30 distortion graphs
+    P("graph_steps", int, 60, "steps of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_lr", float, 0.001, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
+    P("graph_crop", int, 96, "side of training crops", unit="px", low=32, stages=(GRAPH,)),
+    P("graph_margin", float, 0.1, "margin of the triplet loss", low=0, stages=(GRAPH,)),
+    P("graph_lambda", float, 0.25, "weight of the level loss", low=0, stages=(GRAPH,)),
+    P("level_target", str, "severity", "target of the level branch", choices=("severity", "raw"), stages=(GRAPH,)),
+    P("level_loss", str, "kl", "loss of the level branch", choices=("kl", "sampled_mse"), stages=(GRAPH,)),
+    P("freeze_backbone", bool, False, "keep the backbone fixed in graph pre-training", stages=(GRAPH,)),
+
+    # 40 fine-tuning
+    P("finetune_steps", int, 60, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
+    P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
+    P("finetune_lr_backbone", float, 0.0003, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),
+    P("finetune_loss", str, "nll", "loss on the scores", choices=("nll", "mse", "quality_aware"), stages=(FINETUNE,)),
+    P("finetune_graph", str, "singleton", "graph behind a score", choices=("singleton", "bank", "batch"),
+      stages=(FINETUNE, ABLATE)),
+    P("finetune_crop", int, 0, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
+    P("synthetic_share", float, 0.25, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
+
+    # 50 evaluation
+    P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],
+      "methods to compare with", stages=(EVALUATE,)),
+    P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,)),
+    P("bootstrap", int, 500, "bootstrap samples behind an interval", low=100,
+      stages=(META, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
+
+    # 60 ablations
+    P("ablation_rows", list, [], "rows to run, empty for all", stages=(ABLATE,)),
+    P("ablation_steps", int, 20, "training steps of every row and stage", low=1, stages=(ABLATE,)),
+    P("ablation_seeds", int, 2, "seeds of every row", low=1, stages=(ABLATE,)),
+
+    # 70 embeddings
+    P("embed_contents", int, 6, "unseen contents to embed", low=2, stages=(EMBED,)),
+    P("umap_neighbours", int, 15, "neighbours in UMAP", low=2, stages=(EMBED,)),
+    P("umap_min_dist", float, 0.1, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
+
+    # 80 MetaQAP
+    P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
+    P("qap_pretrain_steps", int, 30, "steps of quality-aware pre-training", low=0, stages=(METAQAP,)),
+    P("qap_finetune_steps", int, 20, "fine-tuning steps of a base network", low=1, stages=(METAQAP,)),
+    P("qap_lr", float, 0.001, "learning rate", low=0, stages=(METAQAP,)),
+    P("qap_mse_weight", float, 0.5, "weight of the squared error", low=0, high=1, stages=(METAQAP,)),
+    P("qap_rank_weight", float, 0.5, "weight of one minus soft Spearman", low=0, high=1, stages=(METAQAP,)),
+    P("qap_temperature", float, 0.1, "temperature of the soft ranks", low=1e-6, stages=(METAQAP,)),
+    P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
+    P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
+    P("qap_seeds", int, 2, "seeds of each comparison", low=1, stages=(METAQAP,)),
+]
+
+TABLE: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
+if len(TABLE) != len(_PARAMETERS):
+    names = [parameter.name for parameter in _PARAMETERS]
+    raise ValueError(f"parameters declared twice: {sorted({name for name in names if names.count(name) > 1})}")

@@ -1,0 +1,148 @@
+"""Settings: conversion or refusal, layers with their sources, and one table behind every notebook."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmiqa_core import settings
+from gmiqa_core.settings import STAGES, TABLE, Parameter, UserError, load
+
+ROOT = Path(__file__).parent.parent
+PRESETS = sorted((ROOT / "params").rglob("*.yaml"))
+SWEEP_FOLDER = "sweeps"
+
+
+def parameter(kind, **words):
+    return Parameter("x", kind, None, "an example", **words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        (int, "7", 7), (int, 7.0, 7), (int, "1e3", 1000), (int, "-2", -2), (int, "123456789012345678", 123456789012345678),
+        (float, "1e-3", 0.001), (float, 2, 2.0), (float, ".5", 0.5),
+        (bool, "false", False), (bool, "True", True), (bool, 0, False), (bool, True, True), (bool, "off", False),
+        (str, "a b", "a b"), (str, 2024, "2024"), (str, None, ""), (str, "none", "none"),
+        (list, "a, b", ["a", "b"]), (list, "[a, b]", ["a", "b"]), (list, ["a"], ["a"]), (list, "a", ["a"]),
+        (list, "", []), (list, None, []), (list, ("a",), ["a"]),
+    ],
+)
+def test_a_value_becomes_the_parameters_type(kind, given, expected):
+    result = parameter(kind).convert(given)
+    assert result == expected and type(result) is kind
+
+
+def test_elements_of_a_list_are_converted():
+    assert parameter(list, items=int).convert("[5, 20]") == [5, 20]
+    assert parameter(list, items=float).convert(["1e-3", 1]) == [0.001, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (int, "x", "not a number"), (int, 2.5, "not whole"), (int, True, "true or false"), (int, "010", "zero"),
+        (float, "nan", "not finite"), (float, "inf", "not finite"), (float, None, "not a number"), (float, [1], "not a number"),
+        (bool, "maybe", "neither true nor false"), (bool, 2, "neither"), (str, True, "bool"), (str, [1], "list"),
+        (list, {"a": 1}, "mapping"), (list, "[a", "list"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_with_the_reason(kind, given, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parameter(kind).convert(given)
+    assert str(caught.value).startswith("x: ")
+
+
+def test_ranges_and_choices_hold():
+    share = parameter(float, low=0, high=1)
+    assert share.convert(0) == 0.0 and share.convert("1") == 1.0
+    with pytest.raises(UserError, match="above 1; expected a number from 0 to 1"):
+        share.convert(1.5)
+    with pytest.raises(UserError, match="below 0"):
+        share.convert(-0.1)
+    with pytest.raises(UserError, match="did you mean 'bank'"):
+        parameter(str, choices=("bank", "batch")).convert("bnk")
+    with pytest.raises(UserError, match="below 1"):
+        parameter(list, items=int, low=1).convert([3, 0])
+
+
+def test_an_unknown_name_is_refused_with_the_near_one():
+    with pytest.raises(UserError, match="no parameter 'sead'; did you mean 'seed'"):
+        load(overrides={"sead": 3})
+
+
+def test_layers_win_in_order_and_name_their_source(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 1\nmeta_lr: 1e-3\nrun: outputs/a\n")
+    (tmp_path / "b.yaml").write_text("run: outputs/b\nmeta_first_order: no\n")
+    found = load(tmp_path / "a.yaml", tmp_path / "b.yaml", overrides={"seed": "5"})
+    assert (found.seed, found["meta_lr"], found.run, found.meta_first_order) == (5, 0.001, "outputs/b", False)
+    assert found.source["seed"] == "-p" and found.source["device"] == "default"
+    assert found.source["meta_lr"].endswith("a.yaml") and found.source["run"].endswith("b.yaml")
+
+
+def test_a_stage_gets_its_own_parameters_and_the_files_may_hold_others(tmp_path):
+    (tmp_path / "all.yaml").write_text("meta_steps: 3\nseed: 2\n")
+    found = load(tmp_path / "all.yaml", stage="00_start_here")
+    assert found.seed == 2 and "meta_steps" not in found
+    with pytest.raises(AttributeError, match="meta_steps"):
+        _ = found.meta_steps
+    with pytest.raises(UserError, match="did you mean '50_evaluation'"):
+        load(stage="50_evaluaton")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("- a\n", "expected lines like"), ("a: [", "not YAML near line"), ("seed: 1\nseed: 2\n", "'seed' stands there twice"),
+     ("seed: 010\n", "begins with a zero")],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path, text, words):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        load(tmp_path / "bad.yaml")
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match="nowhere.yaml: there is no such file"):
+        load("nowhere.yaml")
+
+
+def test_overrides_are_split_at_the_first_equals_sign():
+    assert settings.parse_overrides(["seed=1", "data=a=b"]) == {"seed": "1", "data": "a=b"}
+    with pytest.raises(UserError, match="name=value"):
+        settings.parse_overrides(["seed"])
+
+
+def test_settings_do_not_share_lists_with_the_table():
+    load().meta_held_out.append("x")
+    assert "x" not in load().meta_held_out
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_parameter_is_sound(name):
+    entry = TABLE[name]
+    assert entry.help and "=" not in entry.help and '"' not in entry.help and "#" not in entry.help
+    assert entry.stages and set(entry.stages) <= set(STAGES)
+    assert len(entry.line()) <= 120, f"{name}: shorten its help"
+    assert entry.convert(entry.default) == entry.default and type(entry.default) is entry.type
+
+
+@pytest.mark.parametrize("path", [p for p in PRESETS if SWEEP_FOLDER not in p.parts], ids=lambda p: p.stem)
+def test_every_preset_and_overlay_loads(path):
+    load(path)
+    # papermill reads the same file with YAML's own rules: both must give the same values
+    plain = yaml.safe_load(path.read_text()) or {}
+    assert {name: TABLE[name].convert(value) for name, value in plain.items()} == {
+        name: load(path)[name] for name in plain
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_notebooks_parameters_cell_is_the_table(stage):
+    path = ROOT / "notebooks" / f"{stage}.ipynb"
+    if not path.exists():
+        pytest.skip(f"{path.name} does not exist yet")
+    cells = [c for c in json.loads(path.read_text())["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    assert len(cells) == 1
+    assert "".join(cells[0]["source"]) == settings.parameters_cell(stage), "python -m gmiqa_core.settings --write"
