@@ -1,0 +1,140 @@
+"""What a result stands on: run.json, environment, and folders that are cleared only when they are ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RECORD, STARTED = "run.json", "started.json"
+PACKAGES = ("gmiqa", "torch", "torchvision", "torch-geometric", "learn2learn", "numpy", "pandas", "scipy",
+            "scikit-learn", "scikit-image", "umap-learn", "matplotlib", "papermill")
+
+
+def repository_root() -> Path:
+    """The folder that holds ``notebooks/``: the working copy behind the installed package, else the one we are in."""
+    package = Path(__file__).resolve().parents[2]
+    here = Path.cwd().resolve()
+    for folder in (package, here, *here.parents):
+        if (folder / "notebooks").is_dir():
+            return folder
+    return here
+
+
+def write_json(path: Path, content: Any) -> None:
+    """All of it or nothing: written beside its place, flushed to the disk, then moved."""
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=str).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content, or None where there is no such file or none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a finished stage, or None: nothing else says that a stage is done."""
+    content = read_json(folder / RECORD)
+    return content if content and content.get("status") == "done" else None
+
+
+def begin(folder: Path, key: str, fresh: bool = False) -> bool:
+    """Make ``folder`` ready for a run with ``key``; True where an unfinished run of the same key is continued.
+
+    The leftovers of an interrupted run stay only if its key was this one, so that training resumes from its own
+    checkpoints and never from another setting's. Files are removed only from folders that carry our mark.
+    """
+    started = read_json(folder / STARTED)
+    unfinished = started is not None and started.get("key") == key and record(folder) is None and not fresh
+    if (started is not None or (folder / RECORD).exists()) and not unfinished:
+        # The record goes first: a crash in here must not leave a stage that says done with half of its files.
+        (folder / RECORD).unlink(missing_ok=True)
+        for entry in folder.iterdir():
+            if entry.name == STARTED:
+                continue
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    write_json(folder / STARTED, {"key": key, "time": now()})
+    return unfinished
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def commit(root: Path) -> dict[str, Any]:
+    """The commit of the working copy and whether anything tracked differs from it; None outside a repository."""
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def environment() -> dict[str, Any]:
+    """Python, machine and the versions that results depend on."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(),
+            "versions": versions}
+
+
+def device_name(device: str) -> str:
+    """``cuda:0`` -> the card's name; ``cpu`` -> the processor's."""
+    if device.startswith("cuda"):
+        import torch
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """Bytes: the largest resident set of this process. The chain also counts its children, by looking."""
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def products(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
+    """Each product's path (relative to the stage's folder), size and sha256."""
+    return [{"path": os.path.relpath(path, folder), "size": path.stat().st_size, "sha256": sha256(path)}
+            for path in paths]
