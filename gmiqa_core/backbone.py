@@ -1,0 +1,232 @@
+"""Self-calibrated ResNet and spatial pyramid: images (N,3,H,W) to vectors of a fixed length.
+
+The self-calibrated block follows Liu et al., "Improving convolutional networks with self-calibrated convolutions",
+CVPR 2020, as GMIQA uses it (Jia & Wei 2026, with r = 4). One 1x1 convolution whose output is halved stands for the two
+half-width ones of that paper: the result is the same, it is faster, and a torchvision ResNet's first convolution fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmiqa_core.settings import UserError
+
+STEMS = ("imagenet", "conv", "patch")
+UPSAMPLE = ("bilinear", "nearest")
+RANDOM_START = "Backbone starts from random weights."
+
+
+def conv_bn(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias and its BatchNorm; `size` odd keeps H and W at stride 1."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class SelfCalibrated(nn.Module):
+    """The self-calibrated 3x3 convolution (N,width,H,W) -> (N,width,H/stride,W/stride), before its ReLU.
+
+    With a, b the halves of the input's channels:
+        y_a = bn(K1 a);   g = sigmoid(b + up(bn(M1 avgpool_r(b))));   y_b = bn(M3(bn(M2 b) * g))
+    """
+
+    def __init__(self, width: int, stride: int = 1, r: int = 4, upsample: str = "bilinear"):
+        super().__init__()
+        half = width // 2
+        self.r, self.upsample = r, upsample
+        self.K1 = conv_bn(half, half, stride=stride)
+        self.M1 = conv_bn(half, half)
+        self.M2 = conv_bn(half, half)
+        self.M3 = conv_bn(half, half, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        window = [min(self.r, side) for side in b.shape[-2:]]  # a 3x3 map still pools
+        context = self.M1(F.avg_pool2d(b, window))
+        align = False if self.upsample == "bilinear" else None
+        context = F.interpolate(context, b.shape[-2:], mode=self.upsample, align_corners=align)
+        return torch.cat([self.K1(a), self.M3(self.M2(b) * torch.sigmoid(b + context))], 1)
+
+
+class Block(nn.Module):
+    """Residual block. Bottleneck: 1x1, (self-calibrated) 3x3 with the stride, 1x1 to 4 * width. Otherwise the basic
+    block: 3x3 with the stride, (self-calibrated) 3x3, both `width` channels wide.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, *, bottleneck: bool, self_calibrated: bool, r: int, upsample: str
+    ):
+        super().__init__()
+        self.outputs = width * (4 if bottleneck else 1)
+        middle = stride if bottleneck else 1
+        self.enter = conv_bn(inputs, width, 1) if bottleneck else conv_bn(inputs, width, 3, stride)
+        self.conv = SelfCalibrated(width, middle, r, upsample) if self_calibrated else conv_bn(width, width, 3, middle)
+        self.leave = conv_bn(width, self.outputs, 1) if bottleneck else None
+        same = stride == 1 and inputs == self.outputs
+        self.shortcut = nn.Identity() if same else conv_bn(inputs, self.outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(F.relu(self.enter(x)))
+        if self.leave is not None:
+            y = self.leave(F.relu(y))
+        return F.relu(y + self.shortcut(x))
+
+
+def make_stem(kind: str, width: int) -> nn.Module:
+    """`imagenet`: 7x7/2 and a max pool, to H/4. `conv`: 3x3/2, to H/2, keeps more of the fine noise and costs more.
+    `patch`: 4x4 pixels become 48 channels (a rearrangement, nothing is lost), then 3x3, to H/4: cheapest on a CPU.
+    """
+    if kind == "imagenet":
+        return nn.Sequential(conv_bn(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    if kind == "conv":
+        return nn.Sequential(conv_bn(3, width, 3, 2), nn.ReLU())
+    if kind == "patch":
+        return nn.Sequential(nn.PixelUnshuffle(4), conv_bn(48, width), nn.ReLU())
+    raise UserError(f"stem = {kind!r} is not known; choose one of {', '.join(STEMS)}.")
+
+
+class SCResNet(nn.Module):
+    """ResNet whose 3x3 convolutions are self-calibrated: (N,3,H,W) normalised images -> (N,outputs,~H/32,~W/32).
+
+    depths            blocks per stage, at least one stage; (3, 4, 6, 3) is ResNet-50's
+    width             channels of the first stage's blocks, doubled at each stage; a multiple of 2
+    self_calibrated   False: the plain ResNet of the ablation
+    r, upsample       pooling window of M1; how its output returns: `bilinear` (paper) or `nearest` (SCNet's weights)
+    stem, bottleneck  see make_stem and Block
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        width: int = 64,
+        self_calibrated: bool = True,
+        r: int = 4,
+        upsample: str = "bilinear",
+        stem: str = "imagenet",
+        bottleneck: bool = True,
+    ):
+        super().__init__()
+        if upsample not in UPSAMPLE:
+            raise UserError(f"upsample = {upsample!r} is not known; choose one of {', '.join(UPSAMPLE)}.")
+        if width % 2 or width < 2:
+            raise UserError(f"width = {width} cannot be halved between the two branches; give an even number.")
+        self.stem = make_stem(stem, width)
+        self.stages = nn.ModuleList()
+        channels = width
+        for i, depth in enumerate(depths):
+            blocks = []
+            for j in range(depth):
+                stride = 2 if j == 0 and (i > 0 or stem == "conv") else 1
+                blocks.append(
+                    Block(
+                        channels, width << i, stride,
+                        bottleneck=bottleneck, self_calibrated=self_calibrated, r=r, upsample=upsample,
+                    )
+                )  # fmt: skip
+                channels = blocks[-1].outputs
+            self.stages.append(nn.Sequential(*blocks))
+        self.outputs = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+class SpatialPyramid(nn.Module):
+    """Spatial pyramid pooling (He et al. 2015): feature maps (N,C,H,W) of any H, W >= 1 -> (N, outputs).
+
+    A 1x1 convolution to `width` channels (None: none), then max pooling into l x l bins for each l of `levels`;
+    outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
+    """
+
+    def __init__(self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4)):
+        super().__init__()
+        self.levels = tuple(levels)
+        self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
+        self.outputs = (inputs if width is None else width) * sum(level * level for level in self.levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(x)
+        return torch.cat([F.adaptive_max_pool2d(x, level).flatten(1) for level in self.levels], 1)
+
+
+def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
+    """Start a ResNet-50-shaped backbone from ImageNet weights; returns one sentence that the run records.
+
+    source: `none` leaves it as it is; `torchvision` takes its ResNet-50 (downloaded once; where it cannot be had, the
+    backbone stays random and the sentence says why); else a state file of torchvision's ResNet-50 or of SCNet-50.
+    """
+    if source == "none":
+        return RANDOM_START
+    if [len(stage) for stage in backbone.stages] != [3, 4, 6, 3] or backbone.outputs != 2048:  # type: ignore[arg-type]
+        raise UserError(f"imagenet = '{source}': only ResNet-50's shape (presets paper, repo) has ImageNet weights.")
+    if source == "torchvision":
+        from torchvision.models import ResNet50_Weights
+
+        try:
+            weights = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
+        except OSError as error:
+            return f"{RANDOM_START} torchvision's ImageNet weights could not be had: {error}."
+        name = "torchvision's ResNet-50 (IMAGENET1K_V2)"
+    else:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UserError(f"imagenet = '{source}' is neither none, torchvision nor a file that exists.")
+        weights, name = torch.load(path, map_location="cpu", weights_only=True), path.name
+    taken, total = _take(backbone, weights)
+    if taken == 0:
+        raise UserError(f"{name} holds no weight that fits this backbone; expected ResNet-50 or SCNet-50 names.")
+    return f"Backbone starts from {name}: {taken} of {total} tensors taken, the others random."
+
+
+def _take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:
+    """Copy what has a counterpart of its shape. Of a plain 3x3 convolution, K1 and M3 take the diagonal quarters."""
+    own = backbone.state_dict()
+    taken = 0
+    for key, value in own.items():
+        found = _counterpart(key, weights)
+        if found is not None and found.shape == value.shape:
+            value.copy_(found)
+            taken += 1
+    return taken, len(own)
+
+
+def _counterpart(key: str, weights: dict[str, Tensor]) -> Tensor | None:
+    """The ImageNet tensor of one of our keys: SCNet's names first, then torchvision's."""
+    parts = key.split(".")
+    if parts[0] == "stem":
+        rest = ".".join(parts[3:])
+        return weights.get(("conv1." if parts[2] == "0" else "bn1.") + rest)
+    block = f"layer{int(parts[1]) + 1}.{parts[2]}"
+    place, rest = parts[3], ".".join(parts[4:])
+    kind, leaf = ("conv", "bn")[int(parts[-2])], parts[-1]
+    if place == "shortcut":
+        return weights.get(f"{block}.downsample.{rest}")
+    if place == "leave":
+        return weights.get(f"{block}.{kind}3.{leaf}")
+    if place == "enter":
+        halves = [weights.get(f"{block}.{kind}1_{half}.{leaf}") for half in "ab"]
+        if halves[0] is not None and halves[1] is not None:
+            return halves[0] if halves[0].ndim == 0 else torch.cat([halves[0], halves[1]])
+        return weights.get(f"{block}.{kind}1.{leaf}")
+    if parts[4] not in ("K1", "M1", "M2", "M3"):
+        return weights.get(f"{block}.{kind}2.{leaf}")
+    number = parts[-2] if parts[4] != "M1" else str(int(parts[-2]) + 1)  # SCNet counts the pooling of M1 as layer 0
+    scnet = "k1" if parts[4] == "K1" else f"scconv.k{int(parts[4][1]) + 1}"
+    if (found := weights.get(f"{block}.{scnet}.{number}.{leaf}")) is not None:
+        return found
+    plain = weights.get(f"{block}.{kind}2.{leaf}")
+    if plain is None or plain.ndim == 0 or parts[4] in ("M1", "M2"):
+        return None
+    half = slice(0, len(plain) // 2) if parts[4] == "K1" else slice(len(plain) // 2, None)
+    return plain[half, half] if plain.ndim == 4 else plain[half]

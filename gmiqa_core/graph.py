@@ -1,0 +1,185 @@
+"""The distortion graph: pictures of one distortion are its nodes, e_ij compares pictures i and j.
+
+Notation of Jia & Wei 2026: V (...,N,node_width) nodes, E (...,N,N,edge_width) edges; leading dimensions are graphs.
+The layers are torch-geometric's DenseGCNConv. The adjacency over edges is the cosine of the initial edges plus I, an
+N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=True` builds it (the reference).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class NodeBuilder(nn.Module):
+    """Pyramid features (...,D) -> nodes V (...,node_width): two fully connected layers, each with ReLU."""
+
+    def __init__(self, inputs: int, hidden: int, node_width: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, node_width), nn.ReLU())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)
+
+
+def pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The N(N+1)/2 pairs i <= j, and the (N,N) table that says which pair an edge (i,j) is. e_ij = e_ji, so they do."""
+    i, j = torch.triu_indices(n, n, device=device)
+    table = torch.empty(n, n, dtype=torch.long, device=device)
+    table[i, j] = table[j, i] = torch.arange(len(i), device=device)
+    return i, j, table
+
+
+def initial_edges(V: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """e_ij = normalise(V_i) * normalise(V_j), elementwise; its sum is the cosine of the two nodes."""
+    V = F.normalize(V, dim=-1)
+    return V[..., i, :] * V[..., j, :]
+
+
+class EdgeBuilder(nn.Module):
+    """GCN over the edges: V (...,N,inputs) -> E (...,N,N,widths[-1]), ReLU between its layers.
+
+    With F the initial edges normalised row by row and A = F F^T + I, a layer is X -> D A D X W + b, where D holds
+    s^-1/2 and s = F (F^T 1) + 1 are the degrees (below 1 they count as 1, as in DenseGCNConv). As
+        D A D X = D (F (F^T (D X)) + D X)
+    cost and memory grow with N^2, not N^4. Rows i < j stand for both (i,j) and (j,i): they weigh 2 in every F^T.
+
+    residual    D A D X + X in place of D A D X: the degrees are near N^2, so the I hardly counts and the layers pull
+                all edges together; this keeps what is one edge's own
+    dense       build A and call DenseGCNConv: the same function and parameters, for tests and benchmarks
+    """
+
+    def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False):
+        from torch_geometric.nn import DenseGCNConv
+
+        super().__init__()
+        self.residual, self.dense = residual, dense
+        self.layers = nn.ModuleList(DenseGCNConv(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
+        with torch.no_grad():  # entries of e_ij are near 1 / inputs, its norm near inputs^-1/2: start from unit edges
+            self.layers[0].lin.weight.mul_(inputs**0.5)
+
+    def forward(self, V: Tensor, layers: list[Tensor] | None = None) -> Tensor:
+        """`layers`, if given, receives the edges (...,N,N,width) before and after each layer (for looking at them)."""
+        n = V.shape[-2]
+        i, j, table = pairs(n, V.device)
+        if self.dense:
+            i, j = (k.flatten() for k in torch.meshgrid(*[torch.arange(n, device=V.device)] * 2, indexing="ij"))
+            table = torch.arange(n * n, device=V.device).view(n, n)
+        X = initial_edges(V, i, j)
+        rows = F.normalize(X, dim=-1)
+        times = _dense_product(rows) if self.dense else _factorised_product(rows, 2.0 - (i == j).to(X.dtype))
+        if layers is not None:
+            layers.append(X[..., table, :])
+        for k, layer in enumerate(self.layers):
+            XW = layer.lin(X)
+            out = times(layer, X) if self.dense else times(XW) + layer.bias
+            X = out + XW if self.residual else out
+            if k < len(self.layers) - 1:
+                X = F.relu(X)
+            if layers is not None:
+                layers.append(X[..., table, :])
+        return X[..., table, :]
+
+
+def _factorised_product(rows: Tensor, weight: Tensor):
+    """X (...,M,d) -> D A D X for half the rows; `weight` is 2 for i < j and 1 for i = j."""
+    columns = (rows * weight[:, None]).transpose(-1, -2)
+    degree = rows @ columns.sum(-1, keepdim=True) + 1
+    D = degree.clamp(min=1).rsqrt()
+
+    def times(X: Tensor) -> Tensor:
+        X = D * X
+        return D * (rows @ (columns @ X) + X)
+
+    return times
+
+
+def _dense_product(rows: Tensor):
+    """The same through the N^2 x N^2 matrix and torch-geometric's own layer (its loop is already in A)."""
+    flat = rows.reshape(-1, *rows.shape[-2:])
+    A = flat @ flat.transpose(-1, -2) + torch.eye(flat.shape[-2], dtype=rows.dtype, device=rows.device)
+
+    def times(layer: nn.Module, X: Tensor) -> Tensor:
+        out = layer(X.reshape(-1, *X.shape[-2:]), A, add_loop=False)
+        return out.view(*X.shape[:-1], out.shape[-1])
+
+    return times
+
+
+class TypeBranch(nn.Module):
+    """Nodes and their (N,N) adjacency -> the type code (...,type_width) of each graph: a GCN, then the nodes' mean."""
+
+    def __init__(self, node_width: int, type_width: int):
+        from torch_geometric.nn import DenseGCNConv
+
+        super().__init__()
+        self.gcn = DenseGCNConv(node_width, type_width)
+
+    def forward(self, V: Tensor, A: Tensor) -> Tensor:
+        flat = V.reshape(-1, *V.shape[-2:])
+        nodes = self.gcn(flat, A.expand(*V.shape[:-2], *A.shape[-2:]).reshape(-1, *A.shape[-2:]), add_loop=False)
+        return nodes.mean(-2).view(*V.shape[:-2], nodes.shape[-1])
+
+
+def type_adjacency(E: Tensor) -> Tensor:
+    """A_v = relu(mean of E over its channels) + I, (...,N,N): every degree is at least 1, whatever E holds."""
+    return F.relu(E.mean(-1)) + torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
+
+
+class GaussianHead(nn.Module):
+    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head are two of these.
+
+    sigma = softplus(.) + 0.01: a spread below the scales' resolution would let one picture rule the likelihood.
+    """
+
+    def __init__(self, inputs: int, hidden: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+        nn.init.zeros_(self.layers[2].bias)
+        with torch.no_grad():
+            self.layers[2].bias[1] = -2.0  # sigma starts near 0.14, the spread of human scores in a KADID-10k cell
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, sigma = self.layers(x).unbind(-1)
+        return torch.sigmoid(mu), F.softplus(sigma) + 0.01
+
+
+class LevelBranch(GaussianHead):
+    """[V_i, mean_j e_ij] -> mu_i, sigma_i: the severity of picture i's distortion in [0,1] and its spread."""
+
+    def __init__(self, node_width: int, edge_width: int, hidden: int):
+        super().__init__(node_width + edge_width, hidden)
+
+
+class ScoreHead(GaussianHead):
+    """[V_i, e_ii] -> mu_i, sigma_i: the quality of picture i in [0,1], higher is better, and its spread."""
+
+    def __init__(self, node_width: int, edge_width: int, hidden: int):
+        super().__init__(node_width + edge_width, hidden)
+
+
+def distortion_graph(V: Tensor, E: Tensor, **per_node: Tensor | list) -> Data:
+    """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
+    edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
+    whatever is given `per_node`, for example level=, severity=, content=, image=.
+    """
+    from torch_geometric.data import Data
+
+    n = len(V)
+    unit = F.normalize(V.detach(), dim=-1)
+    index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
+    return Data(
+        x=V.detach().cpu(),
+        edge_index=index,
+        edge_attr=E.detach().reshape(n * n, -1).cpu(),
+        edge_cosine=(unit @ unit.T).flatten().cpu(),
+        edge_weight=type_adjacency(E.detach()).flatten().cpu(),
+        **per_node,
+    )
