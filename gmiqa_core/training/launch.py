@@ -1,0 +1,75 @@
+"""Several processes through torchrun, from a notebook or a shell.
+
+A notebook calls `launch(2, finetune, model, ...)`. What the workers run must live in an importable module, because
+torchrun starts fresh interpreters (a fork after CUDA has started breaks). Shell: `torchrun --nproc-per-node 2 -m
+gmiqa_core.training.launch JOB`, where JOB is the folder that `launch(..., dry=True)` writes and returns.
+"""
+
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from gmiqa_core.settings import UserError
+
+
+def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = False, **kwargs: Any) -> Any:
+    """Run function(*args, **kwargs) in `workers` processes that share one process group; return rank 0's result."""
+    if function.__module__ == "__main__" or "." in function.__qualname__:
+        raise UserError(f"{function.__qualname__} cannot run in several workers: it is defined in a notebook or inside "
+                        "another function; expected a function of an importable module, so move it into a .py file")
+    if torch.cuda.is_available() and workers > torch.cuda.device_count():
+        raise UserError(f"workers = {workers}, but this machine has {torch.cuda.device_count()} GPUs: "
+                        "set workers to that number or less")
+    job = Path(tempfile.mkdtemp(prefix="gmiqa_job_"))
+    (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
+    if dry:
+        return job
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}",
+               "-m", "gmiqa_core.training.launch", str(job)]
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # the workers see the modules that we see
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    sys.stdout.write(done.stdout)
+    message, trace = job / "error.txt", job / "traceback.txt"
+    if message.exists():
+        raise UserError(message.read_text())
+    if done.returncode:
+        raise RuntimeError(f"a worker of {function.__qualname__} failed:\n"
+                           + (trace.read_text() if trace.exists() else done.stderr[-4000:]))
+    return pickle.loads((job / "result.pickle").read_bytes())
+
+
+def _worker(job: Path) -> None:
+    module, name, args, kwargs = pickle.loads((job / "call.pickle").read_bytes())
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        result = getattr(importlib.import_module(module), name)(*args, **kwargs)
+        if dist.get_rank() == 0:
+            (job / "result.pickle").write_bytes(pickle.dumps(result))
+        dist.barrier()
+    except UserError as error:
+        (job / "error.txt").write_text(str(error))
+        raise
+    except Exception:
+        (job / "traceback.txt").write_text(traceback.format_exc())
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _worker(Path(sys.argv[1]))
