@@ -1,0 +1,38 @@
+# make run | test | lab | demo | gallery | bench | lock | clean. Each sets up .venv where that is needed (tools/set_up.sh).
+
+PARAMS ?= params/quick.yaml
+JOBS ?= 2
+BIN := .venv/bin
+
+.PHONY: run test lab demo gallery bench lock clean venv
+
+run: venv            ## the chain of notebooks, on the embedded pictures; ends with the path of the report
+	@$(BIN)/python -m gmiqa_core run $(PARAMS)
+
+test: venv           ## style, types and tests, every notebook on the tiny preset included
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy gmiqa_core
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lab: venv            ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+demo: venv           ## 00_start_here as a page, in Voila
+	@$(BIN)/voila notebooks/00_start_here.ipynb
+
+gallery: venv        ## remakes outputs/gallery from a finished run of PARAMS
+	@$(BIN)/python -m gmiqa_core gallery $(PARAMS)
+
+bench: venv          ## speed and memory, as ratios
+	@$(BIN)/python -m benchmarks
+
+lock: venv           ## solves constraints.txt anew for every platform, keeping the versions in it where it can
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+		--custom-compile-command 'make lock' --quiet --output-file constraints.txt
+
+clean:               ## removes .venv and caches; outputs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache gmiqa.egg-info
+	find gmiqa_core tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@tools/set_up.sh
