@@ -1,8 +1,8 @@
 """Agreement of predicted with human scores: plain values, bootstrap intervals, paired comparison.
 
 Intervals come from bootstrap standard errors over U units, pictures or whole groups (references, scenes, contents),
-with Student's t at U - 1 degrees of freedom and the factor sqrt(U / (U - 1)) that the bootstrap's variance lacks, so that
-they hold for few units too; correlations on Fisher's scale. Better, worse and undecided come from `outcome` alone.
+with Student's t at U - 1 degrees of freedom and the factor sqrt(U / (U - 1)) that the bootstrap's variance lacks: so
+they hold for few units too. Correlations on Fisher's scale. Better, worse and undecided come from `outcome` alone.
 """
 
 from __future__ import annotations
