@@ -1,0 +1,10 @@
+"""KADID-10k's 25 distortions at 5 levels, batched, on any device, reproducible image by image.
+
+    from gmiqa_core.distortions import distort
+    blurred = distort(images, "lens_blur", level=3)
+"""
+
+from gmiqa_core.distortions.apply import distort, stretch_range
+from gmiqa_core.distortions.table import GROUPS, TYPES, Type, type_id
+
+__all__ = ["GROUPS", "TYPES", "Type", "distort", "stretch_range", "type_id"]
