@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -145,8 +146,8 @@ def _module_digest(module: str) -> str:
     file = _file(module)
     assert file is not None
     for name in sorted({node.value for node in ast.walk(tree)
-                        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 80}):
-        if "\0" in name or name.startswith((".", "/")) or name.endswith(".py"):
+                        if isinstance(node, ast.Constant) and isinstance(node.value, str)}):
+        if not re.fullmatch(r"\w[\w./-]{0,80}", name) or name.endswith(".py"):
             continue
         for beside in {file.parent / name, SOURCE / name}:
             if beside.is_file():

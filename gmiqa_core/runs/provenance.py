@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RECORD, STARTED = "run.json", "started.json"
+RECORD, STARTED, LOG = "run.json", "started.json", "log.txt"
 PACKAGES = ("gmiqa", "torch", "torchvision", "torch-geometric", "learn2learn", "numpy", "pandas", "scipy",
             "scikit-learn", "scikit-image", "umap-learn", "matplotlib", "papermill")
 
@@ -78,9 +78,8 @@ def begin(folder: Path, key: str, fresh: bool = False) -> bool:
         # The record goes first: a crash in here must not leave a stage that says done with half of its files.
         (folder / RECORD).unlink(missing_ok=True)
         for entry in folder.iterdir():
-            if entry.name == STARTED:
-                continue
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            if entry.name not in (STARTED, LOG):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     write_json(folder / STARTED, {"key": key, "time": now()})
     return unfinished
 
@@ -104,7 +103,7 @@ def commit(root: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Python, machine and the versions that results depend on."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = version(name)

@@ -21,6 +21,7 @@ from typing import Any
 
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.given import given
+from gmiqa_core.runs.order import NEEDS
 from gmiqa_core.settings import STAGES, TABLE, Settings, UserError, did_you_mean, load, stage_parameters
 
 OUTCOMES = ("holds", "does not hold", "undecided", "not run here")
@@ -72,10 +73,7 @@ class Stage:
         self._products: list[Path] = []
         self._device: Any = None
         if "key" not in self._chain:
-            from gmiqa_core.runs.keys import key, key_parts
-            notebook = self.root / "notebooks" / f"{name}.ipynb"
-            digest = key(key_parts(notebook, settings)) if notebook.exists() else ""
-            provenance.begin(self.folder, f"by hand {digest}")
+            provenance.begin(self.folder, f"by hand {self._key()}")
         self._seed()
 
     @property
@@ -185,6 +183,14 @@ class Stage:
         provenance.write_json(self.folder / (CLOSED if "key" in self._chain else provenance.RECORD), content)
         print(f"{self.name} is done: {len(self._entries['figures'])} figures, {len(self._entries['tables'])} tables, "
               f"{content['seconds']:.0f} s, {content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
+
+    def _key(self) -> str:
+        """What a run by hand may continue from its own checkpoints: the same code, parameters and upstream."""
+        from gmiqa_core.runs.keys import key, key_parts
+        notebook = self.root / "notebooks" / f"{self.name}.ipynb"
+        records = {name: provenance.record(self.run / name) for name in NEEDS[self.name]}
+        upstream = {name: f"{record.get('key')} {record['finished']}" for name, record in records.items() if record}
+        return key(key_parts(notebook, self.p, upstream)) if notebook.exists() else ""
 
     def _seed(self) -> None:
         import numpy as np
