@@ -171,7 +171,8 @@ def _named(name: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
-    """The undecoded picture and its name; not through Image.open, whose limit is global and knows no scaled decoding."""
+    """The undecoded picture and its name; not by Image.open, whose limit is global and knows no scaled decoding."""
+    stream: BinaryIO
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, stream, own = "the given bytes", io.BytesIO(source), True
     elif isinstance(source, (str, os.PathLike)):

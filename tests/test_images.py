@@ -227,8 +227,11 @@ def test_from_any_takes_every_layout():
     assert images.from_any(original, max_side=15).shape == (3, 10, 15)
 
 
-@pytest.mark.parametrize("x", [np.full((4, 4), np.nan), np.full((4, 4, 3), 2.0), np.full((4, 4), -1), np.zeros((5, 5, 7)),
-                               np.zeros((0, 4, 3)), np.array([["a"]]), torch.zeros(2, 3, 4, 4)])  # fmt: skip
+NO_PICTURES = [np.full((4, 4), np.nan), np.full((4, 4, 3), 2.0), np.full((4, 4), -1), np.zeros((5, 5, 7)),
+               np.zeros((0, 4, 3)), np.array([["a"]]), torch.zeros(2, 3, 4, 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize("x", NO_PICTURES)
 def test_from_any_refuses_what_is_no_picture(x):
     with pytest.raises(ImageError):
         images.from_any(x)
