@@ -1,7 +1,7 @@
 """The distortion graph: pictures of one distortion are its nodes, e_ij compares pictures i and j.
 
 Notation of Jia & Wei 2026: V (...,N,node_width) nodes, E (...,N,N,edge_width) edges; leading dimensions are graphs.
-The layers are torch-geometric's DenseGCNConv. The adjacency over edges is the cosine of the initial edges plus I, an
+The layers are torch-geometric's dense GCN. The adjacency over edges is the cosine of the initial edges plus I, an
 N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=True` builds it (the reference).
 """
 
@@ -27,6 +27,24 @@ class NodeBuilder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)
+
+
+class GCN(nn.Module):
+    """Parameters of one dense GCN layer, named as in torch_geometric.nn.DenseGCNConv, whose forward runs on them:
+    X (B,N,inputs), A (B,N,N) with its loops -> D A D X W + b. Loading torch-geometric takes seconds, and a score, which
+    is a graph of one picture, never needs it: so it is loaded by the first graph that has an adjacency.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.lin = nn.Linear(inputs, outputs, bias=False)
+        nn.init.xavier_uniform_(self.lin.weight)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, X: Tensor, A: Tensor) -> Tensor:
+        from torch_geometric.nn import DenseGCNConv
+
+        return DenseGCNConv.forward(self, X, A, add_loop=False)  # type: ignore[arg-type]
 
 
 def pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,11 +75,9 @@ class EdgeBuilder(nn.Module):
     """
 
     def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False):
-        from torch_geometric.nn import DenseGCNConv
-
         super().__init__()
         self.residual, self.dense = residual, dense
-        self.layers = nn.ModuleList(DenseGCNConv(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
+        self.layers = nn.ModuleList(GCN(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
         with torch.no_grad():  # entries of e_ij are near 1 / inputs, its norm near inputs^-1/2: start from unit edges
             self.layers[0].lin.weight.mul_(inputs**0.5)
 
@@ -107,7 +123,7 @@ def _dense_product(rows: Tensor):
     A = flat @ flat.transpose(-1, -2) + torch.eye(flat.shape[-2], dtype=rows.dtype, device=rows.device)
 
     def times(layer: nn.Module, X: Tensor) -> Tensor:
-        out = layer(X.reshape(-1, *X.shape[-2:]), A, add_loop=False)
+        out = layer(X.reshape(-1, *X.shape[-2:]), A)
         return out.view(*X.shape[:-1], out.shape[-1])
 
     return times
@@ -117,14 +133,14 @@ class TypeBranch(nn.Module):
     """Nodes and their (N,N) adjacency -> the type code (...,type_width) of each graph: a GCN, then the nodes' mean."""
 
     def __init__(self, node_width: int, type_width: int):
-        from torch_geometric.nn import DenseGCNConv
-
         super().__init__()
-        self.gcn = DenseGCNConv(node_width, type_width)
+        self.gcn = GCN(node_width, type_width)
 
     def forward(self, V: Tensor, A: Tensor) -> Tensor:
-        flat = V.reshape(-1, *V.shape[-2:])
-        nodes = self.gcn(flat, A.expand(*V.shape[:-2], *A.shape[-2:]).reshape(-1, *A.shape[-2:]), add_loop=False)
+        n = V.shape[-2]
+        if n == 1:  # the normalised adjacency of one node is 1
+            return (self.gcn.lin(V) + self.gcn.bias).squeeze(-2)
+        nodes = self.gcn(V.reshape(-1, n, V.shape[-1]), A.expand(*V.shape[:-2], n, n).reshape(-1, n, n))
         return nodes.mean(-2).view(*V.shape[:-2], nodes.shape[-1])
 
 

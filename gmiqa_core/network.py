@@ -135,7 +135,7 @@ class GMIQA(nn.Module):
         """V (...,n,d), one graph, and its edges if at hand -> type code (...,type_width)."""
         x = V[..., : self.config["node_width"]]
         if not isinstance(self.relation, EdgeBuilder) or V.shape[-2] == 1:
-            A = torch.eye(V.shape[-2], dtype=V.dtype, device=V.device)  # of one node, normalised A is 1 whatever e_11
+            A = torch.eye(V.shape[-2], dtype=V.dtype, device=V.device)  # no edges, or none that count
         else:
             A = type_adjacency(self.edges(V) if E is None else E)
         with torch.autocast(V.device.type, enabled=False):
