@@ -169,8 +169,10 @@ def test_the_map_covers_the_picture_and_points_at_its_lowest_cell(scorer, folder
     assert (x, y) == (30, 65)
 
 
-def test_a_map_of_one_bad_quadrant_is_lowest_there(scorer, monkeypatch):
+def test_a_map_of_one_bad_quadrant_is_lowest_there(checkpoint, monkeypatch):
     """With a network that sees noise (here: its variance), the blending keeps the place."""
+    scorer = Scorer(checkpoint, "cpu")
+    scorer.max_side = 512
     monkeypatch.setattr(scorer, "forward", lambda x: 1 - x.var().double().expand(1, 29))
     for quadrant in range(4):
         x = torch.full((3, 384, 512), 0.5)

@@ -149,8 +149,8 @@ class Table:
 
 def _line(cells: Iterable[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(list(cells))
-    return line.getvalue()
+    csv.writer(line).writerow(list(cells))  # with its own line end, so that it quotes both \r and \n
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _records(file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
