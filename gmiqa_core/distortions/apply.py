@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from gmiqa_core.distortions.table import TYPES, type_id
+from gmiqa_core.distortions.workers import share
 from gmiqa_core.settings import UserError
 
 PerImage = int | str | Iterable[int] | Tensor
@@ -42,22 +43,30 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
     groups: dict[tuple[int, int], list[int]] = {}
     for i, cell in enumerate(zip(types, levels, strict=True)):
         groups.setdefault(cell, []).append(i)
-    # TF32 would make convolutions on a GPU differ from the CPU in the third digit.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.autocast(images.device.type, enabled=False):
-        for (t, v), members in groups.items():
-            index = torch.tensor(members, device=images.device)
-            part = images if len(members) == n else images.index_select(0, index)
-            result.index_copy_(0, index, _distort_group(part, t, v, [seeds[i] for i in members], stretch))
+    # On a CPU everything is shared out between threads; on a GPU only what Pillow does, the rest is queued there in order.
+    threads = torch.get_num_threads() if n > 1 else 1
+    shared, queued = [], []
+    for (t, v), members in groups.items():
+        on_threads = threads > 1 and (images.device.type == "cpu" or TYPES[t - 1].codec)
+        size = -(-len(members) // threads) if on_threads else len(members)
+        for first in range(0, len(members), size):
+            chunk = members[first : first + size]
+            (shared if on_threads else queued).append((images, chunk, t, v, [seeds[i] for i in chunk], stretch))
+    for tasks, count in ((queued, 1), (shared, threads)):
+        for (_, chunk, *_), part in zip(tasks, share(_distort_some, tasks, count), strict=True):
+            result[chunk] = part
     return result
 
 
-def _distort_group(images: Tensor, type: int, level: int, seeds: list[int], stretch: bool) -> Tensor:
+@torch.no_grad()
+def _distort_some(images: Tensor, members: list[int], type: int, level: int, seeds: list[int], stretch: bool) -> Tensor:
     entry = TYPES[type - 1]
-    x = images.float()
-    arguments = [_generators(images, type, level, seeds)] if entry.random else []
-    x = stretch_range(x) if stretch else x
-    y = entry.function(x, entry.levels[level - 1], *arguments).clamp(0, 1)
-    return (stretch_range(y) if stretch else y).to(images.dtype)
+    chosen = images[members]
+    arguments = [_generators(chosen, type, level, seeds)] if entry.random else []
+    with torch.autocast(images.device.type, enabled=False):
+        x = stretch_range(chosen.float()) if stretch else chosen.float()
+        y = entry.function(x, entry.levels[level - 1], *arguments).clamp(0, 1)
+        return (stretch_range(y) if stretch else y).to(images.dtype)
 
 
 def _generators(images: Tensor, type: int, level: int, seeds: list[int]) -> list[Generator]:

@@ -29,21 +29,24 @@ def _band_matrix(length: int, sigma: float, size: int | None, device: torch.devi
 
 
 def gaussian_blur(x: Tensor, sigma: float, size: int | None = None) -> Tensor:
-    """Separable Gaussian blur of (n,c,h,w). Two matrix products beat a depthwise convolution on a CPU for all but tiny sigmas,
+    """Separable Gaussian blur of (n,c,h,w). On a CPU two matrix products beat PyTorch's convolution for all but tiny sigmas,
     and cost the same whatever sigma is."""
     h, w = x.shape[-2:]
-    if (size or 2 * math.ceil(2 * sigma) + 1) <= 7:
-        kernel = gaussian_kernel(sigma, size).to(x.device)
+    kernel = gaussian_kernel(sigma, size).to(x.device)
+    if len(kernel) <= 7 or x.device.type != "cpu":
         return convolve(x, torch.outer(kernel, kernel).expand(len(x), -1, -1))
     return _band_matrix(h, sigma, size, x.device) @ x @ _band_matrix(w, sigma, size, x.device).T
 
 
 def convolve(x: Tensor, kernels: Tensor) -> Tensor:
-    """Each image of (n,c,h,w) with its own odd kernel of (n,k,k), replicated border. Point-symmetric kernels assumed."""
+    """Each image of (n,c,h,w) with its own odd, point-symmetric kernel of (n,k,k), replicated border.
+
+    On a GPU always by Fourier transform: convolutions and products there may run in TF32, which the third digit shows.
+    """
     n, c, h, w = x.shape
     k = kernels.shape[-1]
     padded = F.pad(x, (k // 2,) * 4, mode="replicate")
-    if k <= 7:
+    if k <= 7 and x.device.type == "cpu":
         # All planes as groups of one image: the layout that PyTorch's CPU convolution is fast for.
         weight = kernels.repeat_interleave(c, dim=0)[:, None].contiguous()
         return F.conv2d(padded.reshape(1, n * c, *padded.shape[-2:]), weight, groups=n * c).reshape(n, c, h, w)

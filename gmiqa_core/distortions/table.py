@@ -23,6 +23,7 @@ class Type:
     parameter: str
     random: bool = False
     note: str = ""
+    codec: bool = False
 
 
 TYPES: tuple[Type, ...] = (
@@ -34,12 +35,13 @@ TYPES: tuple[Type, ...] = (
     Type(5, "colour_shift", "Colour shift", "colour", (1, 3, 6, 8, 12), colour.colour_shift, "shift, px", True,
          "human scores turn slightly after level 3"),
     Type(6, "colour_quantisation", "Colour quantisation (dithered palette)", "colour", (64, 48, 32, 16, 8),
-         colour.colour_quantisation, "colours", note="median cut instead of minimum variance"),
+         colour.colour_quantisation, "colours", note="median cut instead of minimum variance", codec=True),
     Type(7, "saturation_hsv", "Saturation (HSV)", "colour", (0.4, 0.2, 0.1, 0, -0.4), colour.saturation_hsv, "factor"),
     Type(8, "saturation_lab", "Saturation (Lab)", "colour", (1, 2, 3, 6, 9), colour.saturation_lab, "factor",
          note="level 1 is the identity"),
-    Type(9, "jpeg2000", "JPEG2000", "compression", (16, 32, 45, 120, 400), compression.jpeg2000, "compression ratio"),
-    Type(10, "jpeg", "JPEG", "compression", (43, 36, 24, 7, 4), compression.jpeg, "quality"),
+    Type(9, "jpeg2000", "JPEG2000", "compression", (16, 32, 45, 120, 400), compression.jpeg2000, "compression ratio",
+         codec=True),
+    Type(10, "jpeg", "JPEG", "compression", (43, 36, 24, 7, 4), compression.jpeg, "quality", codec=True),
     Type(11, "white_noise", "White noise (RGB)", "noise", (0.001, 0.002, 0.003, 0.005, 0.01), noise.white_noise,
          "variance", True),
     Type(12, "white_noise_colour", "White noise (YCbCr)", "noise", (0.0001, 0.0005, 0.001, 0.002, 0.003),
