@@ -27,7 +27,8 @@ def objective(model, step, micro):
 
 def run_in_worker(folder: str, accumulate: int) -> nn.Module:
     model = small()
-    training.train(model, objective, steps=4, lr=1e-2, folder=folder, accumulate=accumulate, warmup=0.25)
+    training.train(model, objective, steps=4, lr=1e-2, folder=folder, accumulate=accumulate, warmup=0.25,
+                   precision="fp32")
     return model
 
 

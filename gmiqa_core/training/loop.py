@@ -94,6 +94,14 @@ class _Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, on every rank."""
+        if self.world == 1:
+            return [value]
+        boxes: list[Any] = [None] * self.world
+        dist.all_gather_object(boxes, value)
+        return boxes
+
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         """Sum over the ranks, in one all-reduce."""
         if self.world == 1 or not tensors:
@@ -131,12 +139,15 @@ def _seed(seed: int, step: int, micro: int) -> None:
     random.seed(value)
 
 
-def _precision(precision: str, device: torch.device) -> torch.dtype | None:
+def arithmetic(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type of `precision`, None for float32; auto is bf16 where the hardware multiplies in it."""
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"precision = {precision!r}: expected auto, fp32 or bf16")
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return torch.bfloat16 if precision == "bf16" else None
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else None
 
 
 def train(model: nn.Module, objective: Objective, *, steps: int, lr: float, folder: str | Path,
@@ -145,7 +156,8 @@ def train(model: nn.Module, objective: Objective, *, steps: int, lr: float, fold
           evaluate: Callable[[Any], Mapping[str, float]] | None = None, every: int | None = None,
           patience: int | None = None, select: str = "last", resume: str = "auto", seed: int = 0,
           checkpoint_every: int | None = None, log_every: int = 10, label: str = "",
-          report: Report | None = None, channels_last: bool = True) -> History:
+          identity: Mapping[str, Any] | None = None, report: Report | None = None,
+          channels_last: bool = True) -> History:
     """Train `model` in place with Adam and return what happened.
 
     parameter_groups   dicts with "params", and "lr" and "weight_decay" where they differ from the common ones
@@ -155,8 +167,9 @@ def train(model: nn.Module, objective: Objective, *, steps: int, lr: float, fold
     evaluate, every    evaluate(model) -> {"score": higher is better, ...} every `every` steps and at the end;
                        with `patience`, stop after that many evaluations without a better score
     select             "last" or "best": which weights the model holds at the end
-    resume             "auto": continue the run in `folder` if it is this one (same settings, same initial weights);
-                       "never": start anew
+    resume             "auto": continue the run in `folder` if it is this one (same settings, same initial weights,
+                       same `identity`: plain values that describe the objective); "never": start anew
+    report             report(step, steps, values) at every log and evaluation; default: plain, rate-limited lines
     """
     if select not in ("last", "best") or resume not in ("auto", "never"):
         raise UserError(f"select = {select!r}, resume = {resume!r}: expected last or best, auto or never")
@@ -170,13 +183,13 @@ def train(model: nn.Module, objective: Objective, *, steps: int, lr: float, fold
     folder.mkdir(parents=True, exist_ok=True)
     last_path, best_path, csv_path = folder / "last.ckpt", folder / "best.ckpt", folder / "metrics.csv"
     device = next(model.parameters()).device
-    dtype = _precision(precision, device)
+    dtype = arithmetic(precision, device)
     every = every or max(1, steps // 10)
     checkpoint_every = checkpoint_every or max(50, steps // 20)
     report = report or lines(label)
-    identity = {"steps": steps, "lr": lr, "warmup": warmup, "accumulate": accumulate, "precision": str(dtype),
-                "weight_decay": weight_decay, "clip": clip, "ema": ema, "seed": seed, "every": every,
-                "patience": patience, "start": ranks.share(fingerprint(model))}
+    identity = {**(identity or {}), "steps": steps, "lr": lr, "warmup": warmup, "accumulate": accumulate,
+                "precision": str(dtype), "weight_decay": weight_decay, "clip": clip, "ema": ema, "seed": seed,
+                "every": every, "patience": patience, "start": ranks.share(fingerprint(model))}
 
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -317,13 +330,11 @@ def _move_average(average: dict[str, Tensor], model: nn.Module, decay: float) ->
 
 def _micro_batches(model: nn.Module, objective: Objective, step: int, accumulate: int, seed: int, ranks: _Ranks,
                    params: list[nn.Parameter], autocast: Callable[[], Any]) -> dict[str, float]:
-    """Gradients and metrics of one step, averaged over its micro-batches and summed over the processes."""
+    """Gradients of one step, summed over the processes, and its metrics, each averaged over where it was given."""
     buffers = list(model.buffers())
     start = [b.detach().clone() for b in buffers] if accumulate > 1 else []
-    total = [torch.zeros_like(b) for b in start]
-    values: dict[str, Tensor] = {}
-    device = params[0].device
-    exact = torch.float64 if device.type == "cpu" else torch.float32
+    moves = [torch.zeros_like(b) for b in start]
+    given: dict[str, list[Any]] = {}
     for micro in range(ranks.rank, accumulate, ranks.world):
         for buffer, value in zip(buffers, start, strict=False):
             buffer.copy_(value)
@@ -332,22 +343,20 @@ def _micro_batches(model: nn.Module, objective: Objective, step: int, accumulate
             loss, extra = objective(model, step, micro)
         (loss / accumulate).backward()
         for name, metric in {"loss": loss, **extra}.items():
-            metric = torch.as_tensor(metric, dtype=exact, device=device)
-            values[name] = values.get(name, torch.zeros_like(metric)) + metric.detach() / accumulate
-        for buffer, value, moved in zip(buffers, start, total, strict=False):
-            moved += buffer - value
+            given.setdefault(name, []).append(metric.detach() if isinstance(metric, Tensor) else metric)
+        for buffer, value, move in zip(buffers, start, moves, strict=False):
+            move += buffer - value
+    numbers = ranks.gather({name: [float(v) for v in values] for name, values in given.items()})
     if ranks.world > 1:
-        present = torch.tensor([float(p.grad is not None) for p in params], device=device)
-        floats = [t for b, t in zip(buffers, total, strict=True) if b.is_floating_point()]
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-        summed = ranks.sum([present, *grads, *floats, *values.values()])
+        present = torch.tensor([float(p.grad is not None) for p in params], device=params[0].device)
+        floats = [move for move in moves if move.is_floating_point()]
+        summed = ranks.sum([present, *(torch.zeros_like(p) if p.grad is None else p.grad for p in params), *floats])
         for p, grad, there in zip(params, summed[1:], summed[0].tolist(), strict=False):
             p.grad = grad if there else None
-        rest = iter(summed[1 + len(params):])
-        for t in floats:
-            t.copy_(next(rest))
-        values = {name: next(rest) for name in values}
-    for buffer, value, moved in zip(buffers, start, total, strict=False):
+        for move, total in zip(floats, summed[1 + len(params):], strict=True):
+            move.copy_(total)
+    for buffer, value, move in zip(buffers, start, moves, strict=False):
         if buffer.is_floating_point():  # counters (num_batches_tracked) have moved by one, as in one process
-            buffer.copy_(value + moved / accumulate)
-    return {name: float(value) for name, value in values.items()}
+            buffer.copy_(value + move / accumulate)
+    names = dict.fromkeys(name for part in numbers for name in part)
+    return {name: statistics.fmean(v for part in numbers for v in part.get(name, [])) for name in names}

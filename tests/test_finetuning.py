@@ -1,0 +1,151 @@
+"""Fine-tuning: the data rule, the losses, predictions that do not depend on batch mates, the synthetic share."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gmiqa_core import finetuning, images, network, training
+from gmiqa_core.finetuning import Pictures
+from gmiqa_core.settings import UserError
+
+
+def pictures(n: int = 12, side: int = 40) -> Pictures:
+    """Noise of growing strength on grey: quality falls with the strength; two sizes."""
+    g = torch.Generator().manual_seed(0)
+    quality = torch.rand(n, generator=g)
+    made = [(128 + 100 * (1 - q) * torch.randn(3, side + 8 * (i % 2), side, generator=g)).clamp(0, 255).byte()
+            for i, q in enumerate(quality)]
+    return Pictures(made, quality, torch.zeros(n))
+
+
+def synthetic(model, step, micro):
+    """Stand-in for the graph objective: reaches the type and level branch."""
+    V = model.nodes(torch.rand(2, 3, 32, 32))
+    mu, sigma = model.level(V)
+    return mu.square().mean() + sigma.mean() + model.classify(V).square().mean(), {"active": 1.0}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return network.build("tiny")
+
+
+def test_batches_are_a_function_of_seed_and_step_and_an_epoch_covers_the_set():
+    data = pictures()
+    one, two = data.batch(1, 7, 4), data.batch(1, 7, 4)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one.images, data.batch(2, 7, 4).images)
+    rows = torch.cat([data.batch(0, step, 4).rows for step in range(3)])
+    assert sorted(rows.tolist()) == list(range(12))
+    assert data.batch(0, 0, 4).images.shape[2:] == (40, 40)  # cut to the smallest of two sizes
+    assert data.batch(0, 0, 4, crop=33).images.shape == (4, 3, 33, 33)
+    assert len(data.batch(0, 5, 99).rows) == 12
+
+
+def test_nll_is_least_at_the_true_mean_and_spread():
+    quality, spread = torch.tensor(0.6), 0.2
+    grid = torch.linspace(0.05, 0.95, 91)
+    mu, sigma = torch.meshgrid(grid, grid, indexing="ij")
+    losses = torch.stack([finetuning.gaussian_nll(m, s, quality, spread) for m, s in
+                          zip(mu.flatten(), sigma.flatten(), strict=True)])
+    best = int(losses.argmin())
+    assert mu.flatten()[best] == pytest.approx(0.6, abs=0.006)
+    assert sigma.flatten()[best] == pytest.approx(0.2, abs=0.006)
+
+
+def test_finetuning_learns_and_keeps_the_other_branches_in_training(tmp_path, model):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    tuned, history = finetuning.finetune(model, pictures(), steps=24, folder=tmp_path, batch=6, lr_backbone=3e-3,
+                                         lr_head=1e-2, synthetic=synthetic, share=0.25, log_every=1, precision="fp32")
+    loss = history.metrics.query("name == 'score_loss'")["value"].to_numpy()
+    assert loss[-4:].mean() < loss[:4].mean()
+    assert (history.metrics["name"] == "synthetic_loss").sum() == 6
+    assert not torch.equal(before["level_branch.layers.0.weight"], tuned.level_branch.layers[0].weight)
+
+
+def test_zero_backbone_rate_leaves_the_backbone(tmp_path, model):
+    before = [p.clone() for p in model.backbone.parameters()]
+    finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, lr_backbone=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("graph", network.FINETUNE_GRAPHS)
+def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, graph):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    tuned, _ = finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, finetune_graph=graph,
+                                   validation=pictures(6))
+    assert tuned.config["finetune_graph"] == graph
+    if graph != "singleton":
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    if graph == "bank":
+        assert tuned.bank.abs().sum() > 0
+    assert finetuning.predict(tuned, pictures(4).pictures)["mu"].between(0, 1).all()
+
+
+def test_predictions_do_not_depend_on_order_or_batch_mates(model):
+    data = pictures(9).pictures
+    whole = finetuning.predict(model, data, batch=4)
+    for i in (0, 5):
+        alone = finetuning.predict(model, [data[i]])
+        assert whole.iloc[i].to_numpy() == pytest.approx(alone.iloc[0].to_numpy(), abs=1e-5)
+    back = finetuning.predict(model, data[::-1], batch=3)
+    np.testing.assert_allclose(back.to_numpy()[::-1], whole.to_numpy(), atol=1e-5)
+
+
+def test_views_are_averaged_as_a_mixture(model):
+    picture = pictures(1, side=64).pictures
+    flipped = finetuning.predict(model, [picture[0].flip(2)])
+    plain, both = finetuning.predict(model, picture), finetuning.predict(model, picture, flip=True)
+    assert both["mu"][0] == pytest.approx((plain["mu"][0] + flipped["mu"][0]) / 2)
+    assert both["sigma"][0] ** 2 >= min(plain["sigma"][0], flipped["sigma"][0]) ** 2
+    assert len(finetuning.predict(model, picture, crops=3, crop=32)) == 1
+
+
+def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
+    for name, size in (("a.png", (60, 90)), ("b.png", (30, 20))):
+        images.write(torch.zeros(3, *size, dtype=torch.uint8), tmp_path / name)
+    table = pd.DataFrame({"image": ["a.png", "b.png"], "quality": [0.25, 0.75]})
+    data = Pictures.read(SimpleNamespace(root=tmp_path, table=table), [1, 0], max_side=45)
+    assert [tuple(p.shape) for p in data.pictures] == [(3, 30, 20), (3, 30, 45)]
+    assert data.quality.tolist() == [0.75, 0.25]
+
+
+def test_extra_loss_is_added_and_sees_the_rows(tmp_path, model):
+    seen = []
+
+    def extra(model, target, V):
+        seen.append(target.rows)
+        return V.square().mean()
+
+    _, history = finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, extra_loss=extra)
+    assert {"extra_loss", "score_loss"} <= set(history.metrics["name"])
+    assert len(seen) == 2 and len(seen[0]) == 6
+
+
+def run_in_worker(folder: str, workers: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    tuned, _ = finetuning.finetune(network.build("tiny"), pictures(), steps=2, folder=folder, batch=4, accumulate=2,
+                                   synthetic=synthetic, workers=workers, precision="fp32", clip=1.0)
+    return tuned
+
+
+def test_two_processes_equal_one(tmp_path):
+    one, two = run_in_worker(str(tmp_path / "1"), 1), run_in_worker(str(tmp_path / "2"), 2)
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_an_unknown_loss_is_refused(tmp_path, model):
+    with pytest.raises(UserError, match="nll, mse, quality_aware"):
+        finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, loss="l1")
+
+
+def test_another_objective_is_another_run(tmp_path, model, capsys):
+    for batch in (6, 4):
+        finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, batch=batch)
+    assert "batch 6 -> 4" in capsys.readouterr().out
+    assert training.load_checkpoint(tmp_path / "last.ckpt")["identity"]["batch"] == 4
