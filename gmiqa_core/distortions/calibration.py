@@ -5,6 +5,7 @@ the 25 x 5 cells; scale 1 (very annoying) .. 5 (imperceptible). The cell means e
 to whole pictures of 512x384 after the generator's stretch.
 """
 
+import numpy as np
 import torch
 
 # Rows: types 1..25; columns: levels 1..5.
@@ -71,3 +72,24 @@ SPREAD = torch.tensor(STD) / 4
 
 UNORDERED = (18, 25)
 """Types whose levels run from one sign of the parameter to the other: their level is no order of severity."""
+
+_IDENTITIES = ((1, 1), (3, 1), (8, 1), (18, 3))
+
+
+def _column(table: torch.Tensor) -> np.ndarray:
+    """(26,6) with type and level as indices; row and column 0, undistorted, is the mean of the four identity cells: KADID-10k has no
+    score of an untouched picture."""
+    full = np.zeros((26, 6))
+    full[1:, 1:] = table.numpy()
+    full[0, 0] = np.mean([full[cell] for cell in _IDENTITIES])
+    return full
+
+
+def quality(type: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Mean quality of each (type, level); type 0 at level 0 is an undistorted picture."""
+    return _column(QUALITY)[type, level]
+
+
+def spread(type: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Its standard deviation, likewise."""
+    return _column(SPREAD)[type, level]

@@ -37,3 +37,8 @@ def share(function: Callable[..., Any], tasks: Iterable[tuple], count: int) -> l
     if count <= 1:
         return [function(*task) for task in tasks]
     return [future.result() for future in [_executor(count).submit(function, *task) for task in tasks]]
+
+
+def background_executor() -> ThreadPoolExecutor:
+    """One thread for work that others will ask for later; it takes a single PyTorch thread."""
+    return _executor(1)

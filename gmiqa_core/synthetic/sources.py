@@ -1,0 +1,210 @@
+"""Pool: pristine contents distorted as they are needed. RecordPool: the pictures of a real data set. test_set: every cell once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmiqa_core import images
+from gmiqa_core.distortions import TYPES, calibration, distort, type_id
+from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic.batch import Batch
+from gmiqa_core.synthetic.contents import Content, bring_to_size, crop_at
+from gmiqa_core.synthetic.pool import PLAN, Plan, SlotPool
+
+LEVELS = (1, 2, 3, 4, 5)
+
+
+class Pool(SlotPool):
+    """Endless batches from pristine contents; pseudo-scores from KADID-10k's mean human score of each type and level.
+
+    Args:
+        contents: pristine pictures of one part of the split.
+        types: 1..25 or names, default all 25; 0 adds undistorted pictures as a type of their own, one level (0).
+        whole: (height, width) about which pictures are distorted before they are cropped.
+        crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
+        per_cell: slots per (type, level) in a generation.
+        reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced.
+        draws: pictures that a step takes, about; with `reuse` it says how many steps a generation lasts.
+        device: where pictures are distorted, kept and handed out.
+        background: prepare ahead on a thread of its own.
+    """
+
+    def __init__(
+        self,
+        contents: Sequence[Content],
+        *,
+        types: Sequence[int | str] | None = None,
+        whole: tuple[int, int] = (384, 512),
+        crop: int | None = 128,
+        per_cell: int = 3,
+        reuse: int = 4,
+        draws: int = 32,
+        seed: int = 0,
+        device: str = "cpu",
+        background: bool = True,
+    ):
+        if not contents:
+            raise UserError("A pool needs at least one pristine picture.")
+        if per_cell < 1:
+            raise UserError(f"per_cell must be at least 1; got {per_cell}.")
+        ids = [t.id for t in TYPES] if types is None else sorted({0 if t == 0 else type_id(t) for t in types})
+        if not ids:
+            raise UserError("A pool needs at least one distortion type.")
+        super().__init__(ids, crop=crop, reuse=reuse, draws=draws, seed=seed, device=device, background=background)
+        self.contents, self.per_cell = list(contents), per_cell
+        self._whole = [bring_to_size(c.image, whole, crop or 1) for c in contents]
+
+    def _plan(self, generation: int) -> Plan:
+        rng = self._rng(PLAN, generation)
+        rows = []
+        for t in self.types:
+            cells = [(t, v) for _ in range(self.per_cell) for v in (LEVELS if t else (0,) * len(LEVELS))]
+            # Contents of a type come in turn, so that as many as possible take part in each.
+            order = rng.permutation(len(self.contents))
+            rows += [(*cell, order[i % len(order)]) for i, cell in enumerate(cells)]
+        table = rng.permutation(np.array(rows))  # random order: what is filled first is any type
+        type, level, content = table.T
+        quality, spread = calibration.quality(type, level), calibration.spread(type, level)
+        return Plan(type, level, content, content, quality, spread)
+
+    def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
+        seeds = {s: int(self._rng(PLAN, generation, s).integers(2**62)) for s in slots}
+        made: dict[int, Tensor] = {}
+        for same in _by_shape([(s, self._whole[plan.source[s]]) for s in slots]):
+            pictures = torch.stack([image for _, image in same]).to(self.device)
+            members = [s for s, _ in same]
+            distorted = _distorted(pictures, plan.type[members], plan.level[members], [seeds[s] for s in members])
+            made.update(zip(members, distorted, strict=True))
+        return [made[s] for s in slots]
+
+
+class RecordPool(SlotPool):
+    """The same batches from a data set that has types, levels and references of its own (KADID-10k): real scores.
+
+    `indices` are the rows of `dataset.table` to draw from (one part of a split).
+    """
+
+    def __init__(
+        self,
+        dataset,  # noqa: ANN001  (datasets.Dataset: root, table)
+        indices: Sequence[int] | None = None,
+        *,
+        crop: int | None = 128,
+        per_cell: int = 3,
+        reuse: int = 4,
+        draws: int = 32,
+        seed: int = 0,
+        device: str = "cpu",
+        background: bool = True,
+    ):
+        table = dataset.table if indices is None else dataset.table.iloc[list(indices)]
+        table = table[table["type"].notna() & table["level"].notna() & table["reference"].notna()]
+        if table.empty:
+            raise UserError(f"Data set {dataset.name} has no records with type, level and reference; KADID-10k has.")
+        self.root, self.per_cell = dataset.root, per_cell
+        self._files = [str(v) for v in table["image"]]
+        self._type, self._level = table["type"].to_numpy(int), table["level"].to_numpy(int)
+        self._content = np.unique(table["reference"].astype(str), return_inverse=True)[1]
+        self._quality = table["quality"].to_numpy(float)
+        self._spread = _record_spread(table, dataset.scale)
+        super().__init__(
+            sorted(set(self._type.tolist())), crop=crop, reuse=reuse, draws=draws, seed=seed, device=device, background=background
+        )
+
+    def _plan(self, generation: int) -> Plan:
+        rng = self._rng(PLAN, generation)
+        rows = []
+        for t in self.types:
+            for v in sorted(set(self._level[self._type == t].tolist())):
+                rows.append(rng.permutation(np.flatnonzero((self._type == t) & (self._level == v)))[: self.per_cell])
+        chosen = rng.permutation(np.concatenate(rows))
+        return Plan(
+            self._type[chosen], self._level[chosen], self._content[chosen], chosen, self._quality[chosen], self._spread[chosen]
+        )
+
+    def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
+        read = (images.read(f"{self.root}/{self._files[plan.source[s]]}") for s in slots)
+        return [bring_to_size(picture, picture.shape[-2:], self.crop or 1).to(self.device) for picture in read]
+
+
+def test_batches(
+    contents: Sequence[Content],
+    types: Sequence[int | str] | None = None,
+    levels: Sequence[int] | None = None,
+    whole: tuple[int, int] = (384, 512),
+    crop: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Iterator[Batch]:
+    """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures."""
+    ids = [t.id for t in TYPES] if types is None else [0 if t == 0 else type_id(t) for t in types]
+    cells = np.array([(t, v) for t in ids for v in ((levels or LEVELS) if t else (0,))])
+    for number, content in enumerate(contents):
+        image = bring_to_size(content.image, whole, crop or 1).to(device)
+        seeds = [seed] * len(cells)
+        pictures = _distorted(image.expand(len(cells), -1, -1, -1), cells[:, 0], cells[:, 1], seeds)
+        if crop:
+            pictures = torch.stack([crop_at(p, (crop, crop)) for p in pictures])
+        quality, spread = (
+            torch.as_tensor(f(cells[:, 0], cells[:, 1]), dtype=torch.float32).to(device)
+            for f in (calibration.quality, calibration.spread)
+        )
+        type, level = torch.from_numpy(cells.T.copy()).to(device)
+        yield Batch(pictures.float() / 255, quality, spread, type, level, 1 - quality, torch.full_like(type, number))
+
+
+def test_set(
+    contents: Sequence[Content],
+    types: Sequence[int | str] | None = None,
+    levels: Sequence[int] | None = None,
+    whole: tuple[int, int] = (384, 512),
+    crop: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Batch:
+    """All of `test_batches` in one Batch; whole pictures are cut to what all contents have. 2.4 MB a whole picture: crop, or use
+    `test_batches`, for more than a few contents."""
+    batches = list(test_batches(contents, types, levels, whole, crop, seed, device))
+    if not batches:
+        raise UserError("A test set needs at least one pristine picture.")
+    h, w = (min(b.images.shape[k] for b in batches) for k in (2, 3))
+    return Batch.cat(
+        Batch(torch.stack([crop_at(p, (h, w)) for p in b.images]), b.quality, b.spread, b.type, b.level, b.severity, b.content)
+        for b in batches
+    )
+
+
+def _distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequence[int]) -> Tensor:
+    """uint8 in, uint8 out; type 0 stays as it is, but for the generator's stretch."""
+    result = torch.empty_like(pictures, memory_format=torch.contiguous_format)
+    for kind in (False, True):
+        members = np.flatnonzero((type > 0) == kind)
+        if len(members):
+            x = pictures[members].float() / 255
+            chosen = [seeds[i] for i in members]
+            # The identity of type 18 at level 3, so that undistorted pictures go through the same stretch.
+            t, v = (type[members], level[members]) if kind else (18, 3)
+            result[members] = (distort(x, t, v, chosen) * 255).round().to(torch.uint8)
+    return result
+
+
+def _by_shape(items: list[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]]:
+    groups: dict[tuple, list[tuple[int, Tensor]]] = {}
+    for slot, image in items:
+        groups.setdefault(tuple(image.shape), []).append((slot, image))
+    return list(groups.values())
+
+
+def _record_spread(table, scale) -> np.ndarray:  # noqa: ANN001
+    """Standard deviations on the quality's scale; the cell's own where the data set gives none."""
+    spread = table["spread"].to_numpy(float) / (scale.high - scale.low)
+    cell = calibration.spread(table["type"].to_numpy(int), table["level"].to_numpy(int))
+    return np.where(np.isfinite(spread), spread, cell)
+
+
+# Names that pytest would otherwise collect from a test module that imports them.
+test_batches.__test__ = test_set.__test__ = False  # type: ignore[attr-defined]
