@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gmiqa_core.settings import UserError
 
-STEMS = ("imagenet", "conv", "patch")
+STEMS = ("imagenet", "conv")
 UPSAMPLE = ("bilinear", "nearest")
 RANDOM_START = "Backbone starts from random weights."
 
@@ -78,15 +78,11 @@ class Block(nn.Module):
 
 
 def make_stem(kind: str, width: int) -> nn.Module:
-    """`imagenet`: 7x7/2 and a max pool, to H/4. `conv`: 3x3/2, to H/2, keeps more of the fine noise and costs more.
-    `patch`: 4x4 pixels become 48 channels (a rearrangement, nothing is lost), then 3x3, to H/4: cheapest on a CPU.
-    """
+    """`imagenet`: 7x7/2 and a max pool, to H/4. `conv`: 3x3/2, to H/2, keeps more fine noise; stage 1 halves then."""
     if kind == "imagenet":
         return nn.Sequential(conv_bn(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     if kind == "conv":
         return nn.Sequential(conv_bn(3, width, 3, 2), nn.ReLU())
-    if kind == "patch":
-        return nn.Sequential(nn.PixelUnshuffle(4), conv_bn(48, width), nn.ReLU())
     raise UserError(f"stem = {kind!r} is not known; choose one of {', '.join(STEMS)}.")
 
 
@@ -183,13 +179,13 @@ def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
         if not path.is_file():
             raise UserError(f"imagenet = '{source}' is neither none, torchvision nor a file that exists.")
         weights, name = torch.load(path, map_location="cpu", weights_only=True), path.name
-    taken, total = _take(backbone, weights)
+    taken, total = take(backbone, weights)
     if taken == 0:
         raise UserError(f"{name} holds no weight that fits this backbone; expected ResNet-50 or SCNet-50 names.")
     return f"Backbone starts from {name}: {taken} of {total} tensors taken, the others random."
 
 
-def _take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:
+def take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:
     """Copy what has a counterpart of its shape. Of a plain 3x3 convolution, K1 and M3 take the diagonal quarters."""
     own = backbone.state_dict()
     taken = 0

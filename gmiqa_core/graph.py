@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
+def full(x: Tensor) -> Tensor:
+    """What autocast left in half precision, as float32; everything else as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class NodeBuilder(nn.Module):
     """Pyramid features (...,D) -> nodes V (...,node_width): two fully connected layers, each with ReLU."""
 
@@ -163,7 +168,7 @@ class GaussianHead(nn.Module):
             self.layers[2].bias[1] = -2.0  # sigma starts near 0.14, the spread of human scores in a KADID-10k cell
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu, sigma = self.layers(x).unbind(-1)
+        mu, sigma = full(self.layers(x)).unbind(-1)
         return torch.sigmoid(mu), F.softplus(sigma) + 0.01
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
-from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, type_adjacency
+from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
 from gmiqa_core.settings import UserError, did_you_mean
 
 GRAPHS = ("full", "mlp", "none")
@@ -103,12 +103,12 @@ class GMIQA(nn.Module):
 
     def nodes(self, images: Tensor) -> Tensor:
         """Images (n,3,H,W) RGB in [0,1], H and W from 32 px -> V (n,node_width); the pooled features follow where
-        edge_init is `pooled`. Float32 from here on, also under autocast."""
+        edge_init is `pooled`. Never in half precision from here on, also under autocast."""
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[-2:]) < SMALLEST:
             raise UserError(f"images are {tuple(images.shape)}: expected (n,3,H,W) with H and W from {SMALLEST} px.")
         features = self.pyramid(self.backbone((images - self.mean) / self.std))
-        V = self.node_builder(features).float()
-        return torch.cat([V, features.float()], -1) if self.config["edge_init"] == "pooled" else V
+        V = full(self.node_builder(features))
+        return torch.cat([V, full(features)], -1) if self.config["edge_init"] == "pooled" else V
 
     def edges(self, V: Tensor, layers: list[Tensor] | None = None) -> Tensor:
         """V (...,n,d) -> E (...,n,n,edge_width). `layers` collects the edges before and after each layer."""
@@ -117,7 +117,7 @@ class GMIQA(nn.Module):
         if self.config["edge_init"] == "pooled":
             V = V[..., self.config["node_width"] :]
         with torch.autocast(V.device.type, enabled=False):  # degrees near N^2 need more than bf16's eight bits
-            return self.relation(V.float() if V.dtype == torch.bfloat16 else V, layers)
+            return self.relation(V, layers)
 
     def _relate(self, V: Tensor, E: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Nodes alone (...,n,node_width); e_ii and mean_j e_ij (...,n,edge_width)."""
@@ -206,7 +206,7 @@ class QualityRegressor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = (images - self.mean) / self.std
-        return self.head(self.node_builder(self.pyramid(self.backbone(images)))).squeeze(-1).float()
+        return full(self.head(self.node_builder(self.pyramid(self.backbone(images))))).squeeze(-1)
 
 
 def _mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
