@@ -216,7 +216,7 @@ class Chain:
             elif event["event"] == "continued":
                 self.say("      continues an interrupted run of the same key")
         if self.timeout and time.monotonic() - child.began > self.timeout and child.alive():
-            child.result = {"event": "failed", "error": "TimeoutError", "cell": child.cell,
+            child.result = {"event": "failed", "error": "TimeoutError", "cell": child.where,
                             "text": f"took longer than --timeout {self.timeout:g} s"}
             child.kill()
         if not child.alive():
@@ -226,7 +226,7 @@ class Chain:
             self._ended(child)
 
     def _ended(self, child: Child) -> None:
-        result = child.result or {"event": "failed", "error": "process", "cell": child.cell,
+        result = child.result or {"event": "failed", "error": "process", "cell": child.where,
                                   "text": f"ended with status {child.status} and no word: killed from outside?"}
         elapsed = time.monotonic() - self._clock
         if result["event"] == "done":
@@ -241,7 +241,7 @@ class Chain:
         if unfinished.exists():
             unfinished.replace(kept)
         self._failed[child.name] = f"{result['error']}: {result['text'].strip()}"
-        lines = [f"{child.title} FAILED in cell {result['cell'] or '?'}: {self._failed[child.name]}"]
+        lines = [f"{child.title} FAILED in cell {result['cell']}: {self._failed[child.name]}"]
         lines += [f"      | {line}" for line in result.get("trace", [])[-6:-1] if line.strip()]
         if result.get("disk_full"):
             free = shutil.disk_usage(self.run).free / 2**20

@@ -26,7 +26,7 @@ class Child:
 
     def __init__(self, name: str, title: str, began: float):
         self.name, self.title, self.began = name, title, began
-        self.cell = 0
+        self.where = "?"
         self.result: dict[str, Any] | None = None
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self._spoke = began
@@ -69,7 +69,7 @@ class Child:
         while not self._queue.empty():
             event = self._queue.get()
             if event["event"] == "cell":
-                self.cell = event["cell"]
+                self.where = event["cell"]
             elif event["event"] in ("done", "failed"):
                 self.result = self.result or event
             found.append(event)

@@ -37,7 +37,7 @@ def main() -> int:
         _tell(event="done", **_execute(request))
         return 0
     except Exception as error:
-        _tell(event="failed", **_explain(error))
+        _tell(event="failed", **_explain(error, Path(request["notebook"])))
         return 1
 
 
@@ -73,12 +73,14 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _papermill(notebook: str, output: Path, parameters: dict[str, Any], cwd: str) -> None:
+    # jsonschema would compile a grammar of web addresses, a second of each stage, for a check that notebooks lack.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
     from papermill.log import logger
 
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.handlers = [_Relay()]
+    logger.handlers = [_Relay(Path(notebook))]
     papermill.execute_notebook(notebook, str(output), parameters, kernel_name="python3", progress_bar=False,
                                log_output=True, start_timeout=300, cwd=cwd)
 
@@ -88,11 +90,15 @@ class _Relay(logging.Handler):
 
     cell = 0
 
+    def __init__(self, notebook: Path):
+        super().__init__()
+        self.notebook = notebook
+
     def emit(self, entry: logging.LogRecord) -> None:
         text = entry.getMessage()
         if found := re.match(r"Executing Cell (\d+)", text):
             _Relay.cell = int(found[1])
-            _tell(event="cell", cell=_Relay.cell)
+            _tell(event="cell", cell=_where(self.notebook, _Relay.cell))
         elif not text.startswith(("Ending Cell", "Input Notebook", "Output Notebook", "Executing notebook")):
             for line in text.splitlines():
                 _tell(event="line", text=line)
@@ -120,7 +126,7 @@ class _Memory:
             time.sleep(0.5)
 
 
-def _explain(error: Exception) -> dict[str, Any]:
+def _explain(error: Exception, notebook: Path) -> dict[str, Any]:
     """The cell, the error and where it arose, from whatever papermill raised."""
     kind, text, trace = type(error).__name__, str(error), []
     if kind == "PapermillExecutionError":
@@ -129,7 +135,19 @@ def _explain(error: Exception) -> dict[str, Any]:
     elif kind == "DeadKernelError":
         text = "the kernel died: killed, out of memory, or a crash in compiled code"
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC or f"[Errno {errno.ENOSPC}]" in text
-    return {"cell": _Relay.cell, "error": kind, "text": ANSI.sub("", text), "trace": trace, "disk_full": full}
+    return {"cell": _where(notebook, _Relay.cell), "error": kind, "text": ANSI.sub("", text), "trace": trace,
+            "disk_full": full}
+
+
+def _where(notebook: Path, cell: int) -> str:
+    """``4 (losses = train(model))``: the cell's number in the notebook as it is stored, and its first line of code."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [k for k, c in enumerate(cells, 1) if "parameters" in c.get("metadata", {}).get("tags", [])]
+    number = cell - 1 if tagged and cell > tagged[0] else cell  # papermill puts its own cell behind the parameters
+    if not 0 < number <= len(cells):
+        return "?"
+    lines = [line for line in "".join(cells[number - 1]["source"]).splitlines() if line.strip()]
+    return f"{number} ({lines[0][:60]})" if lines else str(number)
 
 
 def _tell(**event: Any) -> None:
