@@ -126,19 +126,6 @@ def test_extra_loss_is_added_and_sees_the_rows(tmp_path, model):
     assert len(seen) == 2 and len(seen[0]) == 6
 
 
-def run_in_worker(folder: str, workers: int) -> torch.nn.Module:
-    torch.manual_seed(0)
-    tuned, _ = finetuning.finetune(network.build("tiny"), pictures(), steps=2, folder=folder, batch=4, accumulate=2,
-                                   synthetic=synthetic, workers=workers, precision="fp32", clip=1.0)
-    return tuned
-
-
-def test_two_processes_equal_one(tmp_path):
-    one, two = run_in_worker(str(tmp_path / "1"), 1), run_in_worker(str(tmp_path / "2"), 2)
-    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=name)
-
-
 def test_an_unknown_loss_is_refused(tmp_path, model):
     with pytest.raises(UserError, match="nll, mse, quality_aware"):
         finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, loss="l1")

@@ -25,13 +25,6 @@ def objective(model, step, micro):
     return loss, {"noise": torch.rand(())}
 
 
-def run_in_worker(folder: str, accumulate: int) -> nn.Module:
-    model = small()
-    training.train(model, objective, steps=4, lr=1e-2, folder=folder, accumulate=accumulate, warmup=0.25,
-                   precision="fp32")
-    return model
-
-
 class Killed(BaseException):
     pass
 
@@ -67,15 +60,6 @@ def test_killed_at_any_step_and_continued_equals_the_unbroken_run(tmp_path, opti
         assert equal(whole, again), k
         assert straight.best["score"] == resumed.best["score"]
         pd.testing.assert_frame_equal(straight.metrics[columns], resumed.metrics[columns])
-
-
-def test_two_processes_equal_one_that_runs_the_same_micro_batches(tmp_path):
-    alone = run_in_worker(str(tmp_path / "one"), 4)
-    pair = training.launch(2, run_in_worker, str(tmp_path / "two"), 4)
-    for x, y in zip(alone.state_dict().values(), pair.state_dict().values(), strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-6)
-    one, two = (pd.read_csv(tmp_path / name / "metrics.csv") for name in ("one", "two"))
-    assert one["value"].to_numpy() == pytest.approx(two["value"].to_numpy(), rel=1e-4)
 
 
 def test_a_finished_run_is_not_repeated_and_another_start_is_another_run(tmp_path, capsys):
