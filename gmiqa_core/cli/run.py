@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_folder(settings: Any, params: list[str], name: str | None) -> Path:
-    """--name, else ``run`` where someone set it, else the names of the parameter files."""
+    """--name, else ``run`` as given by -p or by the last file, else the names of the files: paper-koniq10k."""
     if name:
         return Path("outputs") / name
-    if settings.source["run"] != "default" or not params:
+    if not params or settings.source["run"] in ("-p", params[-1]):
         return Path(settings.run).expanduser()
     return Path("outputs") / "-".join(Path(path).stem for path in params)
