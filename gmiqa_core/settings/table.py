@@ -50,7 +50,7 @@ _PARAMETERS = [
     P("score_rises", bool, True, "folder data set: a higher score is a better picture", stages=TARGET),
     P("split", str, "0", "stored split: 0 to 9 or official", stages=TARGET),
     P("max_side", int, 512, "longer side above which pictures are shrunk", unit="px", low=32,
-      stages=(START, FINETUNE, EVALUATE, METAQAP)),
+      stages=(FINETUNE, EVALUATE, METAQAP)),
 
     # 00 start here
     P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", stages=(START,)),
