@@ -29,8 +29,8 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
     Args:
         images: (n,3,h,w), floating point, RGB in [0,1]. Grey pictures: three equal channels.
         type: 1..25 or a name, for all images or one per image.  level: 1..5, likewise.
-        seed: whole number, likewise. The randomness of an image follows from (seed, type, level, its pixels), so it is the same alone
-            and in a batch, and two different images never share it.
+        seed: whole number, likewise. The randomness of an image follows from (seed, type, level, its pixels), so it is
+            the same alone and in a batch, and two different images never share it.
         stretch: min-max stretch each image before and after, as KADID's generator does; the human scores of
             `calibration` belong to stretched results. Without, results are clipped to [0,1].
     """
@@ -43,9 +43,10 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
     groups: dict[tuple[int, int], list[int]] = {}
     for i, cell in enumerate(zip(types, levels, strict=True)):
         groups.setdefault(cell, []).append(i)
-    # On a CPU everything is shared out between threads; on a GPU only what Pillow does, the rest is queued there in order.
+    # On a CPU everything is shared out between threads; on a GPU only what Pillow does, the rest is queued in order.
     threads = torch.get_num_threads() if n > 1 else 1
-    shared, queued = [], []
+    shared: list[tuple] = []
+    queued: list[tuple] = []
     for (t, v), members in groups.items():
         on_threads = threads > 1 and (images.device.type == "cpu" or TYPES[t - 1].codec)
         size = -(-len(members) // threads) if on_threads else len(members)
@@ -94,9 +95,11 @@ def _per_image(value: PerImage, n: int, what: str) -> list:
 def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         found = images.dtype if isinstance(images, Tensor) else images.__class__.__name__
-        raise UserError(f"Expected images as a floating-point tensor (n,3,h,w) in [0,1]; got {found}. Divide 8-bit pixels by 255.")
+        raise UserError(f"Expected images as a floating-point tensor (n,3,h,w) in [0,1]; got {found}. "
+                        "Divide 8-bit pixels by 255.")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise UserError(f"Expected images of shape (n,3,h,w); got {tuple(images.shape)}. Repeat a grey channel three times.")
+        raise UserError(f"Expected images of shape (n,3,h,w); got {tuple(images.shape)}. "
+                        "Repeat a grey channel three times.")
     low, high = (float(v) for v in torch.aminmax(images.detach()))
     if not (low >= 0 and high <= 1):  # also true for NaN
         raise UserError(f"Expected image values in [0,1] without NaN; got {low:.4g} .. {high:.4g}.")

@@ -1,8 +1,8 @@
 """What people said: KADID-10k's human scores per distortion type and level, as quality in [0,1] (higher is better).
 
-Source: the 10,125 published scores of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), averaged over its 81 contents for each of
-the 25 x 5 cells; scale 1 (very annoying) .. 5 (imperceptible). The cell means explain 89 % of the variance of the scores. They belong
-to whole pictures of 512x384 after the generator's stretch.
+Source: the 10,125 published scores of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), averaged over its 81 contents for
+each of the 25 x 5 cells; scale 1 (very annoying) .. 5 (imperceptible). The cell means explain 89 % of the variance of
+the scores. They belong to whole pictures of 512x384 after the generator's stretch.
 """
 
 import numpy as np
@@ -77,8 +77,8 @@ _IDENTITIES = ((1, 1), (3, 1), (8, 1), (18, 3))
 
 
 def _column(table: torch.Tensor) -> np.ndarray:
-    """(26,6) with type and level as indices; row and column 0, undistorted, is the mean of the four identity cells: KADID-10k has no
-    score of an untouched picture."""
+    """(26,6) with type and level as indices; 0, 0 is undistorted: the mean of the four identity cells, as KADID-10k has
+    no score of an untouched picture."""
     full = np.zeros((26, 6))
     full[1:, 1:] = table.numpy()
     full[0, 0] = np.mean([full[cell] for cell in _IDENTITIES])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def through_pillow(x: Tensor, function: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Each image of (n,3,h,w) in [0,1], rounded to 8 bits, through `function`; the result in [0,1] on the device of x."""
+    """Each image of (n,3,h,w) in [0,1], rounded to 8 bits, through `function`; in [0,1] on the device of x."""
     arrays = (x * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     results = np.stack([np.asarray(function(Image.fromarray(array)).convert("RGB")) for array in arrays])
     return torch.from_numpy(results).to(x.device).permute(0, 3, 1, 2).contiguous() / 255.0

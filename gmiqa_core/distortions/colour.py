@@ -56,7 +56,7 @@ def colour_quantisation(x: Tensor, colours: float) -> Tensor:
 
 
 def saturation_hsv(x: Tensor, factor: float) -> Tensor:
-    """HSV saturation times the factor. With V = max(R,G,B) each channel is V - S (..): scaling S is V - factor (V - channel)."""
+    """HSV saturation S times the factor. V - channel is proportional to S: a channel becomes V - factor (V - channel)."""
     value = x.amax(dim=1, keepdim=True)
     return value - factor * (value - x)
 

@@ -18,7 +18,7 @@ def _round_trip(x: Tensor, **options: object) -> Tensor:
 
 
 def jpeg2000(x: Tensor, ratio: float) -> Tensor:
-    """Irreversible wavelet, compressed by that ratio. Fewer resolutions where a side is short: the codec refuses more."""
+    """Irreversible wavelet, compressed by that ratio. Short sides allow fewer resolutions."""
     levels = max(1, min(6, min(x.shape[-2:]).bit_length() - 1))
     return _round_trip(
         x, format="JPEG2000", quality_mode="rates", quality_layers=[ratio], irreversible=True, num_resolutions=levels

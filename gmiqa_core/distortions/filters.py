@@ -18,7 +18,7 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _band_matrix(length: int, sigma: float, size: int | None, device: torch.device) -> Tensor:
-    """(length, length) matrix that filters a column of `length` pixels: the border's taps are folded onto its last pixel."""
+    """(length, length) matrix that filters a column of pixels: taps beyond the border fall on its last pixel."""
     kernel = gaussian_kernel(sigma, size)
     radius = len(kernel) // 2
     rows = torch.arange(length).repeat_interleave(len(kernel))
@@ -29,8 +29,8 @@ def _band_matrix(length: int, sigma: float, size: int | None, device: torch.devi
 
 
 def gaussian_blur(x: Tensor, sigma: float, size: int | None = None) -> Tensor:
-    """Separable Gaussian blur of (n,c,h,w). On a CPU two matrix products beat PyTorch's convolution for all but tiny sigmas,
-    and cost the same whatever sigma is."""
+    """Separable Gaussian blur of (n,c,h,w). On a CPU two matrix products beat PyTorch's convolution for all but tiny
+    sigmas, and cost the same whatever sigma is."""
     h, w = x.shape[-2:]
     kernel = gaussian_kernel(sigma, size).to(x.device)
     if len(kernel) <= 7 or x.device.type != "cpu":
@@ -56,7 +56,7 @@ def convolve(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _fast_length(n: int) -> int:
-    """The next even length whose prime factors are 2, 3 and 5: other lengths make a Fourier transform several times slower."""
+    """The next even length whose prime factors are 2, 3 and 5: others make a Fourier transform several times slower."""
     while True:
         rest = n
         for prime in (2, 3, 5):
@@ -81,7 +81,7 @@ def disk_kernel(radius: float) -> Tensor:
 
 
 def line_kernel(length: float, degrees: float) -> Tensor:
-    """Line of that length and angle through the centre; a pixel weighs 1 - its distance from the line, as in fspecial('motion')."""
+    """Line of that length and angle through the centre; a pixel weighs 1 - its distance (fspecial's 'motion')."""
     half = (length - 1) / 2
     radius = math.ceil(half)
     y, x = torch.meshgrid(*[torch.arange(-radius, radius + 1, dtype=torch.float64)] * 2, indexing="ij")

@@ -39,8 +39,8 @@ def multiplicative_noise(x: Tensor, variance: float, generators: list[Generator]
 def denoise_dct(x: Tensor, variance: float, generators: list[Generator]) -> Tensor:
     """White noise of that variance, then a sliding DCT denoiser in place of DnCNN, whose weights are not at hand.
 
-    Every channel by itself, as MATLAB's DnCNN: 8x8 DCT blocks on four shifted grids, coefficients under 3 sigma set to zero, the four
-    estimates averaged (Yu and Sapiro, "DCT image denoising", IPOL 2011, with four of its 64 shifts).
+    Every channel by itself, as MATLAB's DnCNN: 8x8 DCT blocks on four shifted grids, coefficients under 3 sigma set to
+    zero, the four estimates averaged (Yu and Sapiro, "DCT image denoising", IPOL 2011, with four of its 64 shifts).
     """
     noisy = white_noise(x, variance, generators).clamp(0, 1)
     n, c, h, w = noisy.shape

@@ -50,8 +50,8 @@ TYPES: tuple[Type, ...] = (
          "density", True),
     Type(14, "multiplicative_noise", "Multiplicative noise", "noise", (0.001, 0.005, 0.01, 0.02, 0.05),
          noise.multiplicative_noise, "variance", True),
-    Type(15, "denoise_dct", "Denoise (sliding DCT for DnCNN)", "noise", (0.01, 0.03, 0.05, 0.1, 0.15), noise.denoise_dct,
-         "variance", True, "a sliding DCT denoiser stands in for KADID's DnCNN"),
+    Type(15, "denoise_dct", "Denoise (sliding DCT for DnCNN)", "noise", (0.01, 0.03, 0.05, 0.1, 0.15),
+         noise.denoise_dct, "variance", True, "a sliding DCT denoiser stands in for KADID's DnCNN"),
     Type(16, "brighten", "Brighten", "tone", (0.1, 0.2, 0.4, 0.7, 1.1), tone.brighten, "amount"),
     Type(17, "darken", "Darken", "tone", (0.05, 0.1, 0.2, 0.4, 0.8), tone.darken, "amount"),
     Type(18, "mean_shift", "Mean shift", "tone", (0.15, 0.08, 0, -0.08, -0.15), tone.mean_shift, "shift",
@@ -82,7 +82,8 @@ def type_id(name_or_id: str | int) -> int:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"Unknown distortion type {name_or_id!r}.{hint} Expected 1..25 or one of: {', '.join(names)}.")
+            expected = f"1..25 or one of: {', '.join(names)}"
+            raise UserError(f"Unknown distortion type {name_or_id!r}.{hint} Expected {expected}.")
         return names[key]
     number = int(name_or_id)
     if number != float(name_or_id) or not 1 <= number <= len(TYPES):

@@ -34,8 +34,9 @@ def mean_shift(x: Tensor, shift: float) -> Tensor:
 def quantisation(x: Tensor, thresholds: float) -> Tensor:
     """Multi-level Otsu over all channels of an image: that many thresholds, each class replaced by its mean.
 
-    The thresholds maximise the variance between classes. For a histogram of 256 bins with cumulative mass P and first moment S, a class
-    (i, j] adds (S_j - S_i)^2 / (P_j - P_i); dynamic programming over the last threshold finds the optimum in thresholds * 256^2 steps.
+    The thresholds maximise the variance between classes. For a histogram of 256 bins with cumulative mass P and first
+    moment S, a class (i, j] adds (S_j - S_i)^2 / (P_j - P_i); dynamic programming over the last threshold finds the
+    optimum in thresholds * 256^2 steps.
     """
     n, bins = len(x), 256
     codes = (x * (bins - 1)).round().long().clamp(0, bins - 1).flatten(1)
@@ -48,7 +49,8 @@ def quantisation(x: Tensor, thresholds: float) -> Tensor:
     gain = (moment[:, None, :] - moment[:, :, None]) ** 2 / difference.clamp(min=1)
     # A class ends after it starts; -1 (worse than any gain) forbids the rest.
     gain = torch.where(torch.ones_like(gain[0], dtype=torch.bool).triu(1), gain, -torch.inf)
-    best, arguments = gain[:, 0, :], []
+    best = gain[:, 0, :]
+    arguments: list[Tensor] = []
     for _ in range(int(thresholds)):
         best, argument = (best[:, :, None] + gain).max(dim=1)
         arguments.append(argument)
@@ -56,8 +58,8 @@ def quantisation(x: Tensor, thresholds: float) -> Tensor:
     table = torch.zeros(n, bins, device=x.device)
     levels = torch.arange(bins, device=x.device)
     rows = torch.arange(n, device=x.device)
-    for argument in [*reversed(arguments), None]:
-        start = argument[rows, edge] if argument is not None else torch.zeros_like(edge)
+    for argument in [*reversed(arguments), torch.zeros_like(best, dtype=torch.long)]:
+        start = argument[rows, edge]
         mean = (moment[rows, edge] - moment[rows, start]) / (mass[rows, edge] - mass[rows, start]).clamp(min=1)
         inside = (levels >= start[:, None]) & (levels < edge[:, None])
         table = torch.where(inside, mean[:, None].float() / (bins - 1), table)
@@ -67,7 +69,7 @@ def quantisation(x: Tensor, thresholds: float) -> Tensor:
 
 @functools.cache
 def _contrast_cubics(amount: float) -> np.ndarray:
-    """(2,4) coefficients, cubic first, of the not-a-knot spline through the five points: one cubic on either side of 1/2."""
+    """(2,4) coefficients, cubic first, of the not-a-knot spline through the five points: one cubic each side of 1/2."""
 
     def row(t: float, derivative: int = 0) -> list[float]:
         return [[t**3, t**2, t, 1.0], [3 * t**2, 2 * t, 1.0, 0.0], [6 * t, 2.0, 0.0, 0.0]][derivative]

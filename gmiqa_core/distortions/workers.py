@@ -1,4 +1,4 @@
-"""Threads that share a batch: one PyTorch thread each, because many small operations scale badly inside, but well side by side."""
+"""Threads that share a batch, one PyTorch thread each: small operations scale badly inside, but well side by side."""
 
 import functools
 import os

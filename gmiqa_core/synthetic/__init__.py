@@ -1,4 +1,4 @@
-"""Pristine pictures -> distorted batches with pseudo-scores calibrated on KADID-10k; the same batches from real records.
+"""Pristine pictures -> distorted batches with pseudo-scores calibrated on KADID-10k; the same from real records.
 
     parts = split_contents(contents("embedded"), seed=0)
     batch = Pool(parts[0], crop=128).batch(step=0, n=32)     # images, quality, spread, type, level, severity, content
@@ -8,4 +8,5 @@ from gmiqa_core.synthetic.batch import Batch
 from gmiqa_core.synthetic.contents import Content, bring_to_size, contents, split_contents
 from gmiqa_core.synthetic.sources import Pool, RecordPool, test_batches, test_set
 
-__all__ = ["Batch", "Content", "Pool", "RecordPool", "bring_to_size", "contents", "split_contents", "test_batches", "test_set"]
+__all__ = ["Batch", "Content", "Pool", "RecordPool", "bring_to_size", "contents", "split_contents", "test_batches",
+           "test_set"]

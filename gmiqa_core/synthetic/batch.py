@@ -11,8 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """n pictures. `quality` is a pseudo-score for synthetic pictures (the mean human score of their type and level in KADID-10k) and
-    the picture's own human score for real ones; in [0,1], higher is better. `severity` is 1 - the calibrated quality of the cell."""
+    """n pictures. `quality`, in [0,1], higher is better, is a pseudo-score for synthetic pictures (the mean human score
+    of their type and level in KADID-10k) and the picture's own human score for real ones. `severity` is 1 - the
+    calibrated quality of its type and level."""
 
     images: Tensor  # (n,3,h,w) float in [0,1]
     quality: Tensor  # (n,)

@@ -35,7 +35,7 @@ def contents(source: str | Path = "embedded", limit: int | None = None) -> list[
         return (photographs + scenes)[:limit]
     paths = images.files(source)[:limit]
     if not paths:
-        raise UserError(f"No pictures in {source}: expected a folder of undistorted JPEG, PNG, BMP, WebP or TIFF files.")
+        raise UserError(f"No pictures in {source}: expected a folder of undistorted JPEG, PNG, BMP, WebP or TIFF.")
     root = Path(source)
     return [Content(str(path.relative_to(root)), "folder", images.read(path, max_side=1280)) for path in paths]
 
@@ -74,7 +74,8 @@ def _shares(n: int, fractions: tuple[float, ...]) -> list[int]:
 def bring_to_size(image: Tensor, whole: tuple[int, int] = (384, 512), least: int = 1) -> Tensor:
     """A picture of about the area `whole` (height, width), in its own format and never enlarged, as uint8 (3,h,w).
 
-    The parameters and scores of the distortions belong to pictures of that size. A side shorter than `least` is mirrored to it.
+    The parameters and scores of the distortions belong to pictures of that size. A side shorter than `least` is
+    mirrored to it.
     """
     h, w = image.shape[-2:]
     scale = math.sqrt(whole[0] * whole[1] / (h * w))

@@ -1,8 +1,9 @@
 """Pools: endless batches of distorted pictures, each a pure function of (seed, step), prepared in the background.
 
-A pool works in generations. Generation g is a plan of slots, `per_cell` for each (type, level) cell, each with a content; it lasts a fixed
-number of steps, in which every slot is drawn `reuse` times on average, each time in another crop. Slots are filled by a background
-thread, those that are asked for before their turn by the caller; who fills one makes no difference to what is in it.
+A pool works in generations. Generation g is a plan of slots, `per_cell` for each (type, level), each with a content; it
+lasts a fixed number of steps, in which every slot is drawn `reuse` times on average, each time in another crop. Slots are
+filled by a background thread, those that are asked for before their turn by the caller; who fills one makes no difference
+to what is in it.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class Plan:
 
 
 class SlotPool:
-    """What pools of synthetic and of real pictures share. Children say what a generation holds and how a slot is filled."""
+    """What pools of synthetic and real pictures share. Children say what a generation holds and how slots are filled."""
 
     def __init__(
-        self, types: Sequence[int], *, crop: int | None, reuse: int, draws: int, seed: int, device: str, background: bool
+        self, types: Sequence[int], *, crop: int | None, reuse: int, draws: int, seed: int,
+        device: str | torch.device, background: bool
     ):
         if reuse < 1 or draws < 1:
             raise UserError(f"reuse and draws must be at least 1; got {reuse} and {draws}.")
@@ -162,7 +164,7 @@ class SlotPool:
         self._fill_claimed(generation, plan, mine)
         self._start_background()
         with self._ready:
-            # A slot that the background thread gave up on (an exception there) is no longer claimed: then it is ours to fill.
+            # A slot that another thread gave up on (an exception there) is no longer claimed: then it is ours.
             self._ready.wait_for(lambda: all(s in plan.pictures or s not in plan.claimed for s in slots))
             lost = [s for s in dict.fromkeys(slots) if s not in plan.pictures]
             plan.claimed.update(lost)
@@ -200,7 +202,7 @@ class SlotPool:
 
 
 def _submit(pool: weakref.ref[SlotPool]) -> None:
-    """One chunk after another for as long as the pool lives and has work; the executor is shared by all pools in turn."""
+    """One chunk after another for as long as the pool lives and has work; all pools share the executor in turn."""
 
     def work() -> None:
         alive = pool()

@@ -1,8 +1,9 @@
-"""Pool: pristine contents distorted as they are needed. RecordPool: the pictures of a real data set. test_set: every cell once."""
+"""Pool: pristine contents, distorted as needed. RecordPool: pictures of a real data set. test_set: every cell once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class Pool(SlotPool):
         reuse: int = 4,
         draws: int = 32,
         seed: int = 0,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         background: bool = True,
     ):
         if not contents:
@@ -98,7 +99,7 @@ class RecordPool(SlotPool):
         reuse: int = 4,
         draws: int = 32,
         seed: int = 0,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         background: bool = True,
     ):
         table = dataset.table if indices is None else dataset.table.iloc[list(indices)]
@@ -112,7 +113,8 @@ class RecordPool(SlotPool):
         self._quality = table["quality"].to_numpy(float)
         self._spread = _record_spread(table, dataset.scale)
         super().__init__(
-            sorted(set(self._type.tolist())), crop=crop, reuse=reuse, draws=draws, seed=seed, device=device, background=background
+            sorted(set(self._type.tolist())), crop=crop, reuse=reuse, draws=draws, seed=seed, device=device,
+            background=background,
         )
 
     def _plan(self, generation: int) -> Plan:
@@ -122,13 +124,13 @@ class RecordPool(SlotPool):
             for v in sorted(set(self._level[self._type == t].tolist())):
                 rows.append(rng.permutation(np.flatnonzero((self._type == t) & (self._level == v)))[: self.per_cell])
         chosen = rng.permutation(np.concatenate(rows))
-        return Plan(
-            self._type[chosen], self._level[chosen], self._content[chosen], chosen, self._quality[chosen], self._spread[chosen]
-        )
+        type, level, content = (column[chosen] for column in (self._type, self._level, self._content))
+        return Plan(type, level, content, chosen, self._quality[chosen], self._spread[chosen])
 
     def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
         read = (images.read(f"{self.root}/{self._files[plan.source[s]]}") for s in slots)
-        return [bring_to_size(picture, picture.shape[-2:], self.crop or 1).to(self.device) for picture in read]
+        sizes = ((picture, (picture.shape[1], picture.shape[2])) for picture in read)
+        return [bring_to_size(picture, size, self.crop or 1).to(self.device) for picture, size in sizes]
 
 
 def test_batches(
@@ -138,7 +140,7 @@ def test_batches(
     whole: tuple[int, int] = (384, 512),
     crop: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Iterator[Batch]:
     """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures."""
     ids = [t.id for t in TYPES] if types is None else [0 if t == 0 else type_id(t) for t in types]
@@ -164,18 +166,15 @@ def test_set(
     whole: tuple[int, int] = (384, 512),
     crop: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Batch:
-    """All of `test_batches` in one Batch; whole pictures are cut to what all contents have. 2.4 MB a whole picture: crop, or use
-    `test_batches`, for more than a few contents."""
+    """All of `test_batches` in one Batch; whole pictures are cut to what all contents have. One takes 2.4 MB: crop,
+    or use `test_batches`, for more than a few contents."""
     batches = list(test_batches(contents, types, levels, whole, crop, seed, device))
     if not batches:
         raise UserError("A test set needs at least one pristine picture.")
     h, w = (min(b.images.shape[k] for b in batches) for k in (2, 3))
-    return Batch.cat(
-        Batch(torch.stack([crop_at(p, (h, w)) for p in b.images]), b.quality, b.spread, b.type, b.level, b.severity, b.content)
-        for b in batches
-    )
+    return Batch.cat(replace(b, images=torch.stack([crop_at(p, (h, w)) for p in b.images])) for b in batches)
 
 
 def _distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequence[int]) -> Tensor:
@@ -185,7 +184,7 @@ def _distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Seq
         members = np.flatnonzero((type > 0) == kind)
         if len(members):
             x = pictures[members].float() / 255
-            chosen = [seeds[i] for i in members]
+            chosen = [seeds[i] for i in members.tolist()]
             # The identity of type 18 at level 3, so that undistorted pictures go through the same stretch.
             t, v = (type[members], level[members]) if kind else (18, 3)
             result[members] = (distort(x, t, v, chosen) * 255).round().to(torch.uint8)
