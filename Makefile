@@ -3,6 +3,9 @@
 PARAMS ?= params/quick.yaml
 JOBS ?= 2
 BIN := .venv/bin
+# a server drops larger messages, uploads for example, without a word; its own limit is 10 MB
+UPLOADS := GMIQA_UPLOAD_MB=100
+LARGE_MESSAGES := tornado_settings='{"websocket_max_message_size": 120000000}'
 
 .PHONY: run test lab demo gallery bench lock clean venv
 
@@ -15,10 +18,10 @@ test: venv           ## style, types and tests, every notebook on the tiny prese
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lab: venv            ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(UPLOADS) $(BIN)/jupyter lab --notebook-dir=notebooks --ServerApp.$(LARGE_MESSAGES)
 
 demo: venv           ## 00_start_here as a page, in Voila
-	@$(BIN)/voila notebooks/00_start_here.ipynb
+	@$(UPLOADS) $(BIN)/voila notebooks/00_start_here.ipynb --Voila.$(LARGE_MESSAGES)
 
 gallery: venv        ## remakes outputs/gallery from a finished run of PARAMS
 	@$(BIN)/python -m gmiqa_core gallery $(PARAMS)
