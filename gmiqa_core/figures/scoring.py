@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,13 +93,21 @@ def ranking_figure(names: list[str], pictures: list[Tensor], scores: list[Score]
     order = sorted(range(len(scores)), key=lambda i: scores[i].quality)
     rows = -(-len(order) // columns)
     with style(0.85):
-        figure, axes = plt.subplots(rows, columns, figsize=(9.0, 1.75 * rows + 0.3), squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(9.0, 1.95 * rows), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, i in zip(axes.flat, order, strict=False):
-            _picture(axis, picture=pictures[i], title=f"{scores[i].quality:.0f} ± {scores[i].sigma:.0f}")
-            axis.text(0.5, -0.04, names[i], transform=axis.transAxes, ha="center", va="top", fontsize=7.5, color=MUTED)
+            _picture(axis, _square(pictures[i]), f"{scores[i].quality:.0f} ± {scores[i].sigma:.0f}")
+            name = "\n".join(textwrap.wrap(names[i], 18)[:3])
+            axis.text(0, -0.05, name, transform=axis.transAxes, va="top", fontsize=7.5, color=MUTED)
     return figure
+
+
+def _square(picture: Tensor) -> Tensor:
+    """The middle of a picture, so that a grid of them is even."""
+    side = min(picture.shape[1:])
+    top, left = (picture.shape[1] - side) // 2, (picture.shape[2] - side) // 2
+    return picture[:, top : top + side, left : left + side]
 
 
 def _picture(axis: Any, picture: Tensor, title: str) -> None:
@@ -113,8 +122,8 @@ def _scale(axis: Any, scores: list[Score], labels: list[str]) -> None:
     for row, (score, colour) in enumerate(zip(scores, PALETTE, strict=False)):
         axis.plot([score.low, score.high], [-row, -row], color=colour, lw=8, alpha=0.35, solid_capstyle="butt")
         axis.plot(score.quality, -row, "|", color=colour, ms=18, mew=3)
-        axis.text(score.quality, -row + 0.34, f"{score.quality:.0f}", ha="center", va="bottom", color=INK)
-    axis.set(xlim=(0, 100), ylim=(0.4 - len(scores), 0.9), yticks=[-i for i in range(len(labels))], yticklabels=labels)
+        axis.text(score.high + 1, -row, f"{score.quality:.0f}", va="center", color=INK)
+    axis.set(xlim=(0, 100), ylim=(0.4 - len(scores), 0.6), yticks=[-i for i in range(len(labels))], yticklabels=labels)
     axis.spines["left"].set_visible(False)
     axis.tick_params(left=False)
 

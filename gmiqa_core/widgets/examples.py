@@ -12,15 +12,15 @@ from gmiqa_core.distortions import TYPES, distort, type_id
 from gmiqa_core.scoring.folder import find
 from gmiqa_core.settings import UserError
 
-SPOILT = (
-    ("chelsea", "jpeg", 4),
-    ("astronaut", "gaussian_blur", 5),
-    ("coffee", "white_noise", 5),
-    ("rocket", "jpeg2000", 5),
-    ("flower", "colour_diffusion", 4),
-    ("china", "darken", 4),
-    ("motorcycle", "pixelate", 4),
-)
+SPOILT = {
+    "astronaut": ("gaussian_blur", 5),
+    "chelsea": ("jpeg", 5),
+    "china": ("darken", 4),
+    "coffee": ("white_noise", 5),
+    "flower": ("motion_blur", 5),
+    "motorcycle": ("pixelate", 4),
+    "rocket": ("jpeg2000", 5),
+}
 MOST = 14
 
 
@@ -31,8 +31,10 @@ def examples(folder: str = "", seed: int = 0) -> dict[str, Tensor]:
         if not paths or not Path(folder).is_dir():
             raise UserError(f"pictures: no folder with pictures {folder}")
         return {path.name: images.read(path, 1024) for path in paths}
-    found = embedded.photographs()
-    for name, type, level in SPOILT:
-        x = distort(images.to_float(found[name])[None], type, level, seed)[0]
+    found = {}
+    for name, photograph in embedded.photographs().items():
+        type, level = SPOILT[name]
+        found[name] = photograph
+        x = distort(images.to_float(photograph)[None], type, level, seed)[0]
         found[f"{name}, {TYPES[type_id(type) - 1].title} {level}"] = (x * 255).round().to(torch.uint8)
     return found
