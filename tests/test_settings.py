@@ -116,8 +116,8 @@ def test_overrides_are_split_at_the_first_equals_sign():
 
 
 def test_settings_do_not_share_lists_with_the_table():
-    load().meta_held_out.append("x")
-    assert "x" not in load().meta_held_out
+    load().held_out.append("x")
+    assert "x" not in load().held_out
 
 
 @pytest.mark.parametrize("name", TABLE)
