@@ -1,0 +1,224 @@
+"""Graph pre-training: three graphs a triplet, L_type + lambda * L_level, on synthetic distortions of known severity.
+
+    objective = graph_objective(pool, sizes=(1, 4, 16, 64))      for training.train; `pretrain` does both
+    probe(model, test_set(contents))                             what the codes and levels are worth on unseen contents
+
+L_type is the triplet loss max(0, |c_a - c_p| - |c_a - c_n| + margin) on type codes: anchor and positive graph hold one
+distortion type, the negative another. L_level is KL(N(s, s_std) || N(mu, sigma)) of every node, with s the severity of
+its (type, level) cell in KADID-10k and s_std the spread of the cell's human scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmiqa_core import training
+from gmiqa_core.network import GMIQA
+from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic import Batch, Content, Pool
+
+LEVEL_LOSSES = ("kl", "sampled_mse")
+LEVEL_TARGETS = ("severity", "raw")
+LEAST_SPREAD = 0.01  # of a target; KADID-10k's cells lie between 0.03 and 0.17
+
+
+def level_loss(kind: str, mu: Tensor, sigma: Tensor, target: Tensor, spread: Tensor) -> Tensor:
+    """kl: KL(N(target, spread) || N(mu, sigma)), least at mu = target and sigma = spread. sampled_mse, the paper's:
+    (mu + sigma eps - target)^2, in expectation (mu - target)^2 + sigma^2, so it drives sigma to 0."""
+    if kind == "kl":
+        spread = spread.clamp(min=LEAST_SPREAD)
+        return ((sigma / spread).log() + (spread**2 + (mu - target) ** 2) / (2 * sigma**2) - 0.5).mean()
+    if kind == "sampled_mse":
+        return (mu + sigma * torch.randn_like(sigma) - target).square().mean()
+    raise UserError(f"level_loss = {kind!r} is not known; choose one of {', '.join(LEVEL_LOSSES)}.")
+
+
+def triplet_loss(codes: Tensor, margin: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Codes (3,G,t) of anchor, positive, negative -> mean triplet loss over G, and the share of triplets it acts on."""
+    near, far = (codes[0] - codes[1]).norm(dim=-1), (codes[0] - codes[2]).norm(dim=-1)
+    loss = F.relu(near - far + margin)
+    active = (loss > 0).float().mean()
+    return loss.mean(), {"active": active, "distance_same": near.mean(), "distance_other": far.mean()}
+
+
+@dataclass
+class GraphObjective:
+    """Loss of one micro-batch: `batch` pictures for each of anchor, positive and negative, in batch // N graphs of N
+    pictures, N drawn from `sizes` (a network trained on one N alone never saw the graph of one that a score uses).
+
+    level_target        `severity`; `raw`: the paper's level 1..5, predicted as 1 + 4 mu
+    normalise_codes     codes of length 1: on free codes a margin is also met by growing
+    detach_pairs        only the anchor carries gradient, as in the public code
+    classify_weight     ours: cross-entropy of every picture's own type (model.classify)
+    quality_weight      ours: KL of the score head to the quality and spread of the picture's cell
+    """
+
+    pool: Any
+    sizes: Sequence[int] = (1, 4, 16, 64)
+    batch: int = 64
+    margin: float = 0.1
+    weight: float = 0.25
+    level_loss: str = "kl"
+    level_target: str = "severity"
+    normalise_codes: bool = False
+    detach_pairs: bool = False
+    classify_weight: float = 0.0
+    quality_weight: float = 0.0
+    accumulate: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.level_loss not in LEVEL_LOSSES or self.level_target not in LEVEL_TARGETS:
+            raise UserError(f"level_loss = {self.level_loss!r}, level_target = {self.level_target!r}: expected one of "
+                            f"{', '.join(LEVEL_LOSSES)} and one of {', '.join(LEVEL_TARGETS)}.")
+        if not self.sizes or min(self.sizes) < 1:
+            raise UserError(f"graph sizes {list(self.sizes)}: expected one or more numbers of nodes, each at least 1.")
+
+    def draw(self, step: int, micro: int = 0) -> tuple[Batch, int]:
+        """The pictures of anchors, positives and negatives in this order, and N. A pure function of (step, micro)."""
+        k = step * self.accumulate + micro
+        n = int(np.random.default_rng((self.seed, k)).choice(list(self.sizes)))
+        most = max(1, self.batch // min(self.sizes))
+        triplets = [self.pool.triplet(k * most + g, n) for g in range(max(1, self.batch // n))]
+        return Batch.cat(part for role in zip(*triplets, strict=True) for part in role), n
+
+    def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
+        batch, n = self.draw(step, micro)
+        batch = batch.to(next(model.parameters()).device)
+        nodes = model.nodes(batch.images)
+        V = nodes.view(3, -1, n, nodes.shape[-1])
+        E = model.edges(V) if model.config["graph"] == "full" else None
+        codes = model.type_code(V, E)
+        codes = F.normalize(codes, dim=-1) if self.normalise_codes else codes
+        mu, sigma = (x.flatten() for x in model.level(V, E))
+        target, spread = batch.severity, batch.spread
+        if self.level_target == "raw":
+            mu, sigma, target, spread = 1 + 4 * mu, 4 * sigma, batch.level.to(mu.dtype), 4 * spread
+        if self.detach_pairs:
+            codes = torch.cat([codes[:1], codes[1:].detach()])
+            mu, sigma, target, spread = (x[: len(x) // 3] for x in (mu, sigma, target, spread))
+        type_loss, values = triplet_loss(codes, self.margin)
+        values |= {"type": type_loss, "level": level_loss(self.level_loss, mu, sigma, target, spread),
+                   "level_error": (mu - target).abs().mean(), "sigma": sigma.mean()}
+        loss = type_loss + self.weight * values["level"]
+        if self.classify_weight:
+            logits = model.classify(nodes)
+            values["classify"] = F.cross_entropy(logits, batch.type)
+            values["named"] = (logits.argmax(-1) == batch.type).float().mean()
+            loss = loss + self.classify_weight * values["classify"]
+        if self.quality_weight:
+            values["quality"] = level_loss("kl", *model.score(nodes), batch.quality, batch.spread)
+            loss = loss + self.quality_weight * values["quality"]
+        return loss, values
+
+
+def graph_objective(pool: Any, **options: Any) -> GraphObjective:
+    """The objective of graph pre-training on a synthetic.Pool or RecordPool; options as in GraphObjective."""
+    return GraphObjective(pool, **options)
+
+
+def graph_pool(contents: Sequence[Content], objective_sizes: Sequence[int], batch: int, *, undistorted: bool = True,
+               **options: Any) -> Pool:
+    """A Pool whose generations last as long as `reuse` says when a GraphObjective of these sizes draws from it.
+    undistorted adds type 0, so that the classifier also learns `none of these`."""
+    options.setdefault("types", [0, *range(1, 26)] if undistorted else None)
+    return Pool(contents, draws=3 * batch // max(1, batch // min(objective_sizes)), **options)
+
+
+def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: str | Path, lr: float = 1e-5,
+             pool: dict[str, Any] | None = None, objective: dict[str, Any] | None = None, freeze_backbone: bool = False,
+             workers: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
+    """Graph pre-training on these contents; returns the trained model (in eval mode) and the history.
+
+    pool, objective    options of graph_pool and of GraphObjective
+    loop               everything else goes to training.train: precision, accumulate, evaluate, clip, ema, ...
+    """
+    if workers > 1:
+        named = dict(model=model, contents=contents, steps=steps, folder=folder, lr=lr, pool=pool, objective=objective,
+                     freeze_backbone=freeze_backbone, seed=seed)
+        trained, history = training.launch(workers, pretrain, **named, **loop)
+        return trained.to(next(model.parameters()).device), history
+    options = dict(objective or {})
+    sizes, batch = options.get("sizes", GraphObjective.sizes), options.get("batch", GraphObjective.batch)
+    source = graph_pool(contents, sizes, batch, seed=seed, **(pool or {}))
+    goal = graph_objective(source, seed=seed, accumulate=loop.get("accumulate", 1), **options)
+    model.freeze_backbone(freeze_backbone)
+    identity = {"objective": repr(sorted(options.items())), "pool": repr(sorted((pool or {}).items())),
+                "contents": [c.name for c in contents], "freeze_backbone": freeze_backbone}
+    history = training.train(model, goal, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
+                             **{"label": "graph pre-training", **loop})
+    model.freeze_backbone(False)
+    return model.eval(), history
+
+
+@dataclass
+class Probe:
+    """What graphs of unseen contents say. codes and types: one row per graph, by N; accuracy: nearest-neighbour type
+    accuracy by N; nodes: every picture of every graph with its severity, spread, mu and sigma."""
+
+    codes: dict[int, Tensor]
+    types: dict[int, Tensor]
+    accuracy: pd.DataFrame
+    nodes: pd.DataFrame
+
+
+@torch.no_grad()
+def all_nodes(model: GMIQA, images: Tensor, chunk: int = 32) -> Tensor:
+    """model.nodes in eval mode, in chunks: (n,3,H,W) -> V (n,d)."""
+    training_mode, device = model.training, next(model.parameters()).device
+    model.eval()
+    V = torch.cat([model.nodes(part.to(device)) for part in images.split(chunk)])
+    model.train(training_mode)
+    return V
+
+
+@torch.no_grad()
+def probe(model: GMIQA, batch: Batch, sizes: Sequence[int] = (1, 16), graphs: int = 8, seed: int = 0,
+          V: Tensor | None = None) -> Probe:
+    """Build `graphs` graphs per type, N and half of the contents, mixed levels and contents, from every cell of the
+    contents (synthetic.test_set), and name each graph by its nearest neighbour among those of the other half: a
+    neighbour shares no content with it. Chance is 1 / number of types."""
+    halves = [h for h in np.array_split(np.random.default_rng(seed).permutation(np.unique(batch.content.cpu())), 2)]
+    if len(halves[1]) == 0:
+        raise UserError("probe needs pictures of at least two contents: a graph is named by graphs of other contents.")
+    V = all_nodes(model, batch.images) if V is None else V
+    type_of, content_of = batch.type.cpu().numpy(), batch.content.cpu().numpy()
+    model.eval()
+    codes, types, accuracy, nodes = {}, {}, [], []
+    for n in sizes:
+        rng = np.random.default_rng((seed, n))
+        members, kinds, half = [], [], []
+        for h, contents in enumerate(halves):
+            for kind in np.unique(type_of):
+                rows = np.flatnonzero((type_of == kind) & np.isin(content_of, contents))
+                members += [rng.choice(rows, n, replace=len(rows) < n) for _ in range(graphs)]
+                kinds += [int(kind)] * graphs
+                half += [h] * graphs
+        index, kind, side = torch.from_numpy(np.array(members)), torch.tensor(kinds), torch.tensor(half)
+        parts = [_read(model, V[i.to(V.device)]) for i in index.split(max(1, 1024 // n))]
+        code, mu, sigma = (torch.cat(x) for x in zip(*parts, strict=True))
+        distance = torch.cdist(code, code).masked_fill(side[:, None] == side[None], torch.inf)
+        hit = (kind[distance.argmin(1)] == kind).float()
+        codes[n], types[n] = code, kind
+        accuracy.append({"N": n, "accuracy": float(hit.mean()), "graphs": len(hit)})
+        rows = index.flatten()
+        nodes.append(pd.DataFrame({
+            "N": n, "type": type_of[rows], "level": batch.level.cpu().numpy()[rows], "content": content_of[rows],
+            "severity": batch.severity.cpu().numpy()[rows], "spread": batch.spread.cpu().numpy()[rows],
+            "mu": mu.flatten().numpy(), "sigma": sigma.flatten().numpy(),
+        }))  # fmt: skip
+    return Probe(codes, types, pd.DataFrame(accuracy), pd.concat(nodes, ignore_index=True))
+
+
+def _read(model: GMIQA, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    E = model.edges(V) if model.config["graph"] == "full" else None
+    return model.type_code(V, E).cpu(), *(x.cpu() for x in model.level(V, E))
