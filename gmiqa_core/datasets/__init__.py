@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from gmiqa_core.datasets.check import Report, check
-from gmiqa_core.datasets.records import Dataset, DatasetError, Family, Finding, Scale, finished
+from gmiqa_core.datasets.finish import finished
+from gmiqa_core.datasets.records import Dataset, DatasetError, Family, Finding, Scale
 from gmiqa_core.datasets.splits import STORED, Split, split
 from gmiqa_core.settings import did_you_mean
 
 NAMES = ("kadid10k", "koniq10k", "livec", "csiq", "live", "biq2021", "tid2013", "spaq", "folder")
 
-__all__ = ["NAMES", "STORED", "Dataset", "DatasetError", "Report", "Scale", "Split", "check", "family", "inspected",
-           "load", "split"]  # fmt: skip
+__all__ = ["NAMES", "STORED", "Dataset", "DatasetError", "Report", "Scale", "Split", "check", "family",
+           "from_parameters", "inspected", "load", "split"]  # fmt: skip
 
 
 def load(name: str, path: str | Path, missing: str = "refuse", **options: Any) -> Dataset:
@@ -43,6 +44,15 @@ def load(name: str, path: str | Path, missing: str = "refuse", **options: Any) -
     if not len(dataset):
         raise DatasetError(f"{dataset.title} in {path} cannot be used: none of its images is there")
     return dataset
+
+
+def from_parameters(p: Any) -> Dataset:
+    """The data set that a run's parameters name: dataset, dataset_path and, for a folder, csv_* and score_*."""
+    if p.dataset != "folder":
+        return load(p.dataset, p.dataset_path)
+    columns = {role: getattr(p, f"csv_{role}") for role in ("image", "score", "reference", "group", "subset", "split")}
+    scale = {"low": p.score_low, "high": p.score_high, "higher_is_better": p.score_rises}
+    return load("folder", p.dataset_path, csv=p.csv, **columns, **scale)
 
 
 def inspected(name: str, path: str | Path, **options: Any) -> tuple[Dataset, np.ndarray, list[Finding]]:

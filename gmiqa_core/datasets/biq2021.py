@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, csv, file, without
+from gmiqa_core.datasets.files import csv, file, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 1)
 FILES = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}

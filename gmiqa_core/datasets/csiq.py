@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, file, held_to, without
+from gmiqa_core.datasets.files import file, held_to, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 1, higher_is_better=False, slack=0.05)
 # dst_type in the sheet -> folder, TYPE in file names, KADID's type where it is the same (0: none)

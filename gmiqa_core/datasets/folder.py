@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gmiqa_core.datasets.files import csv as read_csv
 from gmiqa_core.datasets.records import SPLITS, DatasetError, Family, Raw, Scale
-from gmiqa_core.datasets.records import csv as read_csv
 
 OPTIONAL = ("reference", "group", "subset", "type", "level", "split", "spread")
 SYNONYMS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
@@ -56,7 +56,7 @@ def read(
         words = {train: "train", validation: "validation", test: "test"}
         parts = result["split"].astype(str).str.strip()
         words = {**{part: part for part in SPLITS}, **SYNONYMS, **words}
-        result["split"] = [words.get(part, words.get(part.lower(), "")) for part in parts]
+        result["split"] = [words.get(part, words.get(part.lower().removeprefix("dev_"), "")) for part in parts]
         if "split" in named and not (result["split"] != "").any():
             raise DatasetError(
                 f"{path.name}: column {named['split']} holds {', '.join(sorted(set(parts))[:5])}, "

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, csv, file, without
+from gmiqa_core.datasets.files import csv, file, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 from gmiqa_core.distortions import TYPES
 
 SCALE = Scale(1, 5)  # called dmos, yet 5 is best

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmiqa_core.datasets.records import DatasetError, Family, Finding, Raw, Scale, csv, file
+from gmiqa_core.datasets.files import csv, file
+from gmiqa_core.datasets.records import DatasetError, Family, Finding, Raw, Scale
 
 SETS, SCORES = "koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"
 GRADES, PERCENT = Scale(1, 5), Scale(0, 100)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Finder, Raw, Scale, file, mat, same_length, without
+from gmiqa_core.datasets.files import Finder, file, mat, same_length, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 100, higher_is_better=False, slack=0.2)
 COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}

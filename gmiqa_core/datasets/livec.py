@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, file, mat, same_length, without
+from gmiqa_core.datasets.files import file, mat, same_length, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 100)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, file, held_to, without
+from gmiqa_core.datasets.files import file, held_to, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 100)
 ATTRIBUTES = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")

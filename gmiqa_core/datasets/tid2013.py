@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale, file, without
+from gmiqa_core.datasets.files import file, without
+from gmiqa_core.datasets.records import DatasetError, Family, Raw, Scale
 
 SCALE = Scale(0, 9)
 NAMES = (
