@@ -124,19 +124,34 @@ class Stage:
             display(Image(filename=str(png), alt=alt or caption, width=_shown_width(png)))
 
     def table(self, table: Any, name: str, caption: str) -> None:
-        """Save a DataFrame as name.csv (with its index unless that only counts rows), show it, put it in the report."""
+        """Save a table, show it, put it in the report.
+
+        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluation.tables``
+        saves itself in all its formats, and keeps its marks for the best and the second.
+        """
         import pandas as pd
         self._check(name, "tables")
-        path = self.folder / f"{name}.csv"
-        keep = not isinstance(table.index, pd.RangeIndex)
-        provenance.write_atomically(path, table.to_csv(index=keep).encode())
-        self._products.append(path)
-        levels = table.index.nlevels if keep else 0
-        self._entries["tables"].append({"name": name, "caption": caption, "csv": path.name, "index": levels})
+        entry: dict[str, Any] = {"name": name, "caption": caption, "csv": f"{name}.csv"}
+        if hasattr(table, "texts"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._products += table.save(self.folder, name)
+            shown = table.texts("<b>{}</b>", "<u>{}</u>").style.set_caption(caption)
+            html = self.folder / f"{name}.html"
+            html.write_text(f'<div class="scroll">{shown.to_html()}</div>', encoding="utf-8")
+            self._products.append(html)
+            entry |= {"html": html.name, "rows": len(table.frame)}
+        else:
+            keep = not isinstance(table.index, pd.RangeIndex)
+            flat = table.set_axis([_flat(c) for c in table.columns], axis=1)
+            provenance.write_atomically(self.folder / f"{name}.csv", flat.to_csv(index=keep).encode())
+            self._products.append(self.folder / f"{name}.csv")
+            entry |= {"index": table.index.nlevels if keep else 0}
+            shown = table.style.format(precision=3, na_rep="").set_caption(caption)
+            shown = shown if keep else shown.hide(axis="index")
+        self._entries["tables"].append(entry)
         if _kernel():
             from IPython.display import display
-            shown = table.style.format(precision=3, na_rep="–").set_caption(caption)
-            display(shown if keep else shown.hide(axis="index"))
+            display(shown)
 
     def number(self, name: str, value: float | str, n: int | None = None, low: float | None = None,
                high: float | None = None, unit: str = "", text: str = "") -> None:
@@ -226,6 +241,11 @@ def _shown_width(png: Path, limit: int = 900) -> int:
     """Pictures are saved at 160 dpi and shown at 100, at most as wide as the page."""
     width = int.from_bytes(png.read_bytes()[16:20], "big")
     return min(limit, round(width / 1.6))
+
+
+def _flat(column: Any) -> str:
+    """The name of a column; the levels of a MultiIndex in one line."""
+    return " ".join(map(str, column)).strip() if isinstance(column, tuple) else str(column)
 
 
 def _plain(value: Any) -> Any:

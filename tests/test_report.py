@@ -1,0 +1,110 @@
+"""report.html: one page without a network, whose sentences come from the run's own numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+
+from gmiqa_core.figures import style
+from gmiqa_core.runs import findings, pages, provenance
+from gmiqa_core.runs.report import build
+from gmiqa_core.runs.stage import Stage
+from gmiqa_core.settings import load
+
+matplotlib.use("Agg")
+EVALUATE, GRAPH, META, EMBED = "50_evaluation", "30_distortion_graphs", "20_meta_pretraining", "70_embeddings"
+
+
+def finished(run: Path, name: str, figures: int = 1, claims: tuple[str, ...] = ()) -> None:
+    """A stage with made-up results, as a notebook would have left it."""
+    import matplotlib.pyplot as plt
+    stage = Stage(name, load(overrides={"run": str(run)}, stage=name), {"key": "k"})
+    provenance.begin(stage.folder, "k")
+    for k in range(figures):
+        with style():
+            figure, axes = plt.subplots(figsize=(5, 3))
+            axes.plot([1, 3, 2])
+            axes.set(title="Level against quality", xlabel="level", ylabel="quality")
+        stage.figure(figure, f"curve_{k}", f"Quality falls with the level, figure {k}", alt="A falling curve")
+    stage.table(pd.DataFrame({"method": ["ours <b>", "mean"], "srocc": [0.8123456, None]}), "table", "SROCC of methods")
+    stage.number("srocc", 0.8123, n=240, low=0.76, high=0.85, text=f"Rank correlation with human scores in {name[:2]}")
+    for outcome in claims:
+        stage.claim(f"A claim that {outcome}", source="paper", value=0.5, outcome=outcome, n=3, evidence="curve_0")
+    stage.close()
+    record = provenance.read_json(stage.folder / "stage.json")
+    provenance.write_json(stage.folder / "run.json", record)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    run = tmp_path_factory.mktemp("outputs") / "demo"
+    finished(run, EVALUATE, figures=2, claims=("holds", "does not hold", "undecided"))
+    finished(run, GRAPH)
+    finished(run, META, claims=("not run here",))
+    return build(run).read_text(encoding="utf-8")
+
+
+def test_the_page_asks_no_network_for_anything(report):
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', report)
+    assert not re.findall(r"url\(['\"]?(?!data:)", report) and "@import" not in report
+
+
+def test_the_first_screen_has_one_sentence_one_picture_and_three_numbers_with_their_n(report):
+    top = report[report.index("<header"):report.index("</header>")]
+    assert len(re.findall("<h1", top)) == 1 and len(re.findall("<img", top)) == 1
+    assert len(re.findall('class="value"', top)) == 3 and top.count("n = 240") >= 3
+
+
+def test_the_sentence_says_what_was_found_and_what_was_not(report):
+    text = re.search("<h1>(.*?)</h1>", report)[1]
+    assert "0.812 [0.760 to 0.850] (n = 240)" in text
+    assert "of 4 claims 1 holds, 1 does not, 1 is undecided at this size and 1 was not run here" in text
+    assert "6 of 9 stages have no result" in text
+
+
+def test_a_missing_stage_is_said_to_be_missing_and_how_to_run_it(report):
+    part = report[report.index('<section id="70_embeddings"'):]
+    part = part[:part.index("</section>")]
+    assert "No result in this run" in part and "--only 70" in part
+
+
+def test_every_figure_has_words_for_who_cannot_see_it_and_every_text_is_escaped(report):
+    assert all(re.search(r'alt="[^"]+"', image) for image in re.findall("<img[^>]*>", report))
+    assert "ours &lt;b&gt;" in report and "ours <b>" not in report
+
+
+def test_evidence_of_a_claim_leads_to_its_figure(report):
+    assert 'href="#50_evaluation-curve_0"' in report and 'id="50_evaluation-curve_0"' in report
+
+
+def test_an_empty_run_gives_a_page_that_says_so(tmp_path):
+    text = build(tmp_path / "empty").read_text(encoding="utf-8")
+    assert "9 of 9 stages have no result" in text
+
+
+def test_counted_uses_the_words_of_one_and_of_many():
+    assert findings.counted(["holds"]) == "1 holds"
+    assert findings.counted(["holds", "holds", "does not hold"]) == "2 hold and 1 does not"
+
+
+@pytest.mark.parametrize("value, text", [(0.81234, "0.812"), (12, "12"), (10125, "10\u2009125"), (None, ""),
+                                         (float("nan"), ""), (0.0000123, "1.2e-05"), (0, "0"), (15.32, "15.3"),
+                                         ("0.2 s", "0.2 s"), (1.0, "1.000")])
+def test_numbers_are_short_and_right(value, text):
+    assert pages.number(value) == text
+
+
+def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
+    import nbformat
+    output = nbformat.v4.new_output("stream", text="one\n")
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# A title\n\n**Question.** Does it *work*?"),
+        nbformat.v4.new_code_cell("print(1)", outputs=[output])])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    assert pages.first_words(tmp_path / "a.ipynb") == ("A title", "Does it work?")
+    text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<title>A title</title>" in text and "one" in text and "//" not in re.sub(r"data:\S+", "", text[:300])
