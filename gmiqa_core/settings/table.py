@@ -64,6 +64,11 @@ _PARAMETERS = [
     P("curve_contents", int, 4, "contents behind the level curves", low=1, stages=(DATA,)),
 
     # 20 meta pre-training
+    P("self_calibrated", bool, True, "self-calibrated blocks, false for plain ones", stages=(META,)),
+    P("pyramid", list, [], "levels of the spatial pyramid, empty for the preset", items=int, low=1, stages=(META,)),
+    P("graph", str, "full", "full, mlp of equal width in place of the edge GCN, or none for V only",
+      choices=("full", "mlp", "none"), stages=(META,)),
+    P("edge_depth", int, 0, "layers of the edge GCN, 0 for the preset", low=0, high=8, stages=(META,)),
     P("meta_algorithm", str, "maml", "meta-learner", choices=("maml", "meta-sgd"), stages=(META,)),
     P("meta_first_order", bool, True, "leave second derivatives out", stages=(META,)),
     P("meta_steps", int, 30, "outer steps", low=0, stages=(META,)),
@@ -102,17 +107,30 @@ _PARAMETERS = [
     # 50 evaluation
     P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],
       "methods to compare with", stages=(EVALUATE,)),
+    P("protocol", str, "splits", "which pictures train and test: splits, official, cross or leave_subset_out",
+      choices=("splits", "official", "cross", "leave_subset_out"), stages=(EVALUATE,)),
     P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,)),
+    P("other_dataset", str, "koniq10k", "cross: data set to test on", choices=TARGETS[1:-1], stages=(EVALUATE,)),
+    P("other_path", str, "", "cross: its folder", stages=(EVALUATE,)),
+    P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
+      stages=(EVALUATE,)),
+    P("evaluate_contents", int, 4, "unseen contents of the synthetic test pictures", low=2, stages=(EVALUATE,)),
     P("bootstrap", int, 500, "bootstrap samples behind an interval", low=100,
       stages=(META, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
 
     # 60 ablations
     P("ablation_rows", list, [], "rows to run, empty for all", stages=(ABLATE,)),
-    P("ablation_steps", int, 20, "training steps of every row and stage", low=1, stages=(ABLATE,)),
-    P("ablation_seeds", int, 2, "seeds of every row", low=1, stages=(ABLATE,)),
+    P("ablation_steps", int, 36, "steps that a row spends on all of its stages together", low=3, stages=(ABLATE,)),
+    P("ablation_batch", int, 16, "crops in a step", low=4, stages=(ABLATE,)),
+    P("ablation_crop", int, 64, "side of crops", unit="px", low=32, stages=(ABLATE,)),
+    P("ablation_whole", int, 256, "longer side of whole pictures", unit="px", low=64, stages=(ABLATE,)),
+    P("ablation_lr", float, 0.002, "learning rate of every stage", low=0, stages=(ABLATE,)),
+    P("ablation_seeds", int, 3, "seeds of every row, fewer than 3 decide nothing", low=1, stages=(ABLATE,)),
 
     # 70 embeddings
+    P("embed_method", str, "umap", "map of the codes", choices=("umap", "pca"), stages=(EMBED,)),
     P("embed_contents", int, 6, "unseen contents to embed", low=2, stages=(EMBED,)),
+    P("embed_crop", int, 128, "side of the pictures that are embedded", unit="px", low=32, stages=(EMBED,)),
     P("umap_neighbours", int, 15, "neighbours in UMAP", low=2, stages=(EMBED,)),
     P("umap_min_dist", float, 0.1, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
 
