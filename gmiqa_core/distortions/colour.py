@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -26,9 +27,9 @@ def colour_shift(x: Tensor, amount: float, generators: list[Generator]) -> Tenso
     Mask: gradient magnitude of grey, blurred with sigma 4, and stretched so that its first and last hundredth clip.
     """
     h, w = x.shape[-2:]
-    luma = grey(x)[:, 0]
-    magnitude = torch.hypot(torch.gradient(luma, dim=1)[0], torch.gradient(luma, dim=2)[0])
-    mask = filters.gaussian_blur(magnitude[:, None], 4.0)[:, 0]
+    luma = F.pad(grey(x), (1, 1, 1, 1), mode="replicate")
+    down, across = luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1], luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2]
+    mask = filters.gaussian_blur(torch.hypot(down, across), 4.0)[:, 0]
     # kthvalue and not quantile: exact, the same on every device, and without quantile's size limit
     low, high = (mask.flatten(1).kthvalue(max(1, round(p * h * w)), dim=1).values[:, None, None] for p in (0.01, 0.99))
     mask = ((mask - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
@@ -56,7 +57,7 @@ def colour_quantisation(x: Tensor, colours: float) -> Tensor:
 
 
 def saturation_hsv(x: Tensor, factor: float) -> Tensor:
-    """HSV saturation S times the factor. V - channel is proportional to S: a channel becomes V - factor (V - channel)."""
+    """HSV saturation S times the factor; V - channel is proportional to S, so it is scaled by the same factor."""
     value = x.amax(dim=1, keepdim=True)
     return value - factor * (value - x)
 

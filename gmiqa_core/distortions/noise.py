@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 from gmiqa_core.distortions.colourspaces import rgb_to_ycbcr, ycbcr_to_rgb
 
 
-def _draw(draw, x: Tensor, generators: list[Generator]) -> Tensor:  # noqa: ANN001
+def _draw(draw: Callable[..., Tensor], x: Tensor, generators: list[Generator]) -> Tensor:
     """One independent field per image, (n,3,h,w) on the device of x."""
     return torch.stack([draw(x.shape[1:], generator=g) for g in generators]).to(x.device)
 

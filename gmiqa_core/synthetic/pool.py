@@ -1,9 +1,9 @@
 """Pools: endless batches of distorted pictures, each a pure function of (seed, step), prepared in the background.
 
-A pool works in generations. Generation g is a plan of slots, `per_cell` for each (type, level), each with a content; it
-lasts a fixed number of steps, in which every slot is drawn `reuse` times on average, each time in another crop. Slots are
-filled by a background thread, those that are asked for before their turn by the caller; who fills one makes no difference
-to what is in it.
+A pool works in generations. Generation g is a plan of slots, `per_cell` for each (type, level), each with a content. It
+lasts a fixed number of steps, in which every slot is drawn `reuse` times on average, each time in another crop. A
+background thread fills the slots; those that are asked for before their turn are filled by the caller. Who fills one
+makes no difference to what is in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Plan:
 
 
 class SlotPool:
-    """What pools of synthetic and real pictures share. Children say what a generation holds and how slots are filled."""
+    """What pools of synthetic and real pictures share. Children say what a generation holds and how to fill slots."""
 
     def __init__(
         self, types: Sequence[int], *, crop: int | None, reuse: int, draws: int, seed: int,
@@ -58,6 +58,13 @@ class SlotPool:
         self._newest = 0
         self._ready = threading.Condition()
         self._filling = False
+
+    def __getstate__(self) -> dict:
+        """What a worker process needs to draw the same batches: everything but the pictures at hand and the lock."""
+        return self.__dict__ | {"_plans": {}, "_ready": None, "_filling": False}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _ready=threading.Condition())
 
     # -- what children define
 

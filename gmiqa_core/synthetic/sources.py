@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from gmiqa_core import images
+from gmiqa_core.datasets import Dataset, Scale
 from gmiqa_core.distortions import TYPES, calibration, distort, type_id
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.batch import Batch
@@ -91,7 +93,7 @@ class RecordPool(SlotPool):
 
     def __init__(
         self,
-        dataset,  # noqa: ANN001  (datasets.Dataset: root, table)
+        dataset: Dataset,
         indices: Sequence[int] | None = None,
         *,
         crop: int | None = 128,
@@ -103,12 +105,12 @@ class RecordPool(SlotPool):
         background: bool = True,
     ):
         table = dataset.table if indices is None else dataset.table.iloc[list(indices)]
-        table = table[table["type"].notna() & table["level"].notna() & table["reference"].notna()]
+        table = table[(table["type_id"] > 0) & (table["level"] > 0) & (table["reference"] != "")]
         if table.empty:
             raise UserError(f"Data set {dataset.name} has no records with type, level and reference; KADID-10k has.")
-        self.root, self.per_cell = dataset.root, per_cell
-        self._files = [str(v) for v in table["image"]]
-        self._type, self._level = table["type"].to_numpy(int), table["level"].to_numpy(int)
+        self.per_cell = per_cell
+        self._files = table["image"].tolist()
+        self._type, self._level = table["type_id"].to_numpy(int), table["level"].to_numpy(int)
         self._content = np.unique(table["reference"].astype(str), return_inverse=True)[1]
         self._quality = table["quality"].to_numpy(float)
         self._spread = _record_spread(table, dataset.scale)
@@ -128,7 +130,7 @@ class RecordPool(SlotPool):
         return Plan(type, level, content, chosen, self._quality[chosen], self._spread[chosen])
 
     def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
-        read = (images.read(f"{self.root}/{self._files[plan.source[s]]}") for s in slots)
+        read = (images.read(self._files[plan.source[s]]) for s in slots)
         sizes = ((picture, (picture.shape[1], picture.shape[2])) for picture in read)
         return [bring_to_size(picture, size, self.crop or 1).to(self.device) for picture, size in sizes]
 
@@ -198,10 +200,10 @@ def _by_shape(items: list[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]]
     return list(groups.values())
 
 
-def _record_spread(table, scale) -> np.ndarray:  # noqa: ANN001
+def _record_spread(table: pd.DataFrame, scale: Scale) -> np.ndarray:
     """Standard deviations on the quality's scale; the cell's own where the data set gives none."""
     spread = table["spread"].to_numpy(float) / (scale.high - scale.low)
-    cell = calibration.spread(table["type"].to_numpy(int), table["level"].to_numpy(int))
+    cell = calibration.spread(table["type_id"].to_numpy(int), table["level"].to_numpy(int))
     return np.where(np.isfinite(spread), spread, cell)
 
 
