@@ -23,12 +23,12 @@ from gmiqa_core.settings import UserError
 
 # A server drops uploads above its limit without a word (10 MB unless it is raised, as `make lab` and `make demo` do).
 UPLOAD_MB = int(os.environ.get("GMIQA_UPLOAD_MB", "9"))
-SHOWN = 560  # pixels of the longer side of a picture on the page
+SHOWN = 480  # pixels of the longer side of a picture on the page
 
 STYLE = """<style>
 .gmiqa { font: 15px/1.5 system-ui, sans-serif; color: var(--jp-ui-font-color1, #1b1f24); }
 .gmiqa figure { margin: 0; } .gmiqa img { max-width: 100%; border-radius: 6px; display: block; }
-.gmiqa figcaption, .gmiqa .soft { color: var(--jp-ui-font-color2, #5b6470); font-size: 13px; }
+.gmiqa figcaption, .gmiqa .soft, .gmiqa.soft { color: var(--jp-ui-font-color2, #5b6470); font-size: 13px; }
 .gmiqa .big { font-size: 44px; line-height: 1; font-weight: 650; font-variant-numeric: tabular-nums; }
 .gmiqa .scale { position: relative; height: 10px; border-radius: 5px; background: #8c8c8c33; margin: 12px 0 4px; }
 .gmiqa .scale i { position: absolute; top: 0; bottom: 0; border-radius: 5px; background: #0072b266; }
@@ -173,7 +173,7 @@ def card(score: Score, name: str = "") -> str:
     title = f"<div class='soft'>{html.escape(name)}, {score.width} × {score.height} pixels</div>" if name else ""
     rank = ""
     if score.percentile == score.percentile:  # not NaN
-        rank = f", above {score.percentile:.0f} % of that data set's pictures"
+        rank = f", above {score.percentile:.0f}&nbsp;% of that data set's pictures"
     guesses = "".join(
         f"<div class='guess'><div>{html.escape(guess)}</div><span style='width:{100 * p:.0f}%'></span>{p:.0%}</div>"
         for guess, p in score.distortions[:3]
@@ -186,5 +186,5 @@ def card(score: Score, name: str = "") -> str:
         f"<div class='ends soft'><div>0 bad</div><div>90 %: {score.low:.0f} to {score.high:.0f}</div>"
         "<div>100 excellent</div></div>"
         f"<p class='soft'>Predicts {html.escape(score.target)}{rank}.</p>"
-        f"<p><b>Most probable distortion</b> (severity {score.severity:.2f} of 1)</p>{guesses}</div>"
+        f"<p><b>Most probable distortion</b> <span class='soft'>severity {score.severity:.2f} of 1</span></p>{guesses}</div>"
     )

@@ -24,7 +24,8 @@ def score_picture(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
     from gmiqa_core.widgets.parts import SHOWN, Chooser, card, figure
 
     shown, told, where = ipw.HTML(), ipw.HTML(), ipw.HTML()
-    told.layout.width = "24em"
+    told.layout.width = "22em"
+    shown.layout.max_width = where.layout.max_width = "390px"
 
     def on_picture(name: str, picture: Tensor) -> None:
         score = scorer.score(picture)
