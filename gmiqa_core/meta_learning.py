@@ -12,8 +12,9 @@ adapted clone would pollute them. `estimate_statistics` sets them after training
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gmiqa_core import training
 from gmiqa_core.settings import UserError
 
 ALGORITHMS = ("maml", "meta-sgd")
@@ -80,7 +82,8 @@ class MetaLearner(nn.Module):
 
 
 def squared_error(model: Any, batch: Any) -> Tensor:
-    return (model(batch.images) - batch.quality).square().mean()
+    device = next(model.parameters()).device
+    return (model(batch.images.to(device)) - batch.quality.to(device)).square().mean()
 
 
 @dataclass
@@ -127,6 +130,18 @@ class PlainObjective:
         return loss, {}
 
 
+def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps: int, lr: float, folder: str | Path,
+          workers: int = 1, **loop: Any) -> tuple[nn.Module, training.History]:
+    """The outer loop: training.train with one micro-batch per task. Returns the trained model and the history."""
+    if workers > 1:
+        trained, history = training.launch(workers, train, model, objective, steps=steps, lr=lr, folder=folder, **loop)
+        return trained.to(next(model.parameters()).device), history
+    identity = {name: list(value) if name == "types" else value for name, value in vars(objective).items()
+                if name != "pool"}
+    return model, training.train(model, objective, steps=steps, lr=lr, folder=folder, accumulate=objective.tasks,
+                                 identity=identity, **loop)
+
+
 def equal_batch(support: int, query: int, inner_steps: int, first_order: bool) -> int:
     """Pictures of a plain micro-batch that cost as much as one task. A picture's forward and backward pass count 3;
     second order differentiates those of the support set as well, at twice their price."""
@@ -143,7 +158,7 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Modul
             module.momentum = None  # cumulative mean
     momenta = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for images in batches:
-        model(images)
+        model(images.to(next(model.parameters()).device))
     for module in momenta:
         module.momentum = 0.1
     return model.eval()
@@ -173,17 +188,22 @@ def _with_statistics(model: nn.Module, source: nn.Module) -> nn.Module:
     return result.eval()
 
 
-def adaptation_curve(meta: MetaLearner, support: Any, query: Any, steps: int = 10,
-                     statistics: str = "support") -> pd.DataFrame:
-    """Scores of held-out query pictures after 0..steps inner steps: DataFrame step, rmse, srocc, support_loss."""
+def adaptation_curve(meta: MetaLearner, support: Any, query: Any, steps: int = 10, statistics: str = "support",
+                     at: Sequence[int] | None = None) -> pd.DataFrame:
+    """Scores of held-out query pictures after 0..steps inner steps: DataFrame step, rmse, srocc, support_loss.
+
+    at    the steps to score after; default: all of them
+    """
     from scipy.stats import spearmanr
 
+    quality = query.quality.double().cpu().numpy()
     rows = []
     for step, network in enumerate(adapt(meta, support, steps, statistics)):
+        if at is not None and step not in at:
+            continue
         with torch.no_grad():
-            predicted = network(query.images).double().cpu().numpy()
+            predicted = network(query.images.to(next(network.parameters()).device)).double().cpu().numpy()
             loss = float(squared_error(network, support))
-        quality = query.quality.double().cpu().numpy()
         constant = np.ptp(predicted) < 1e-9  # ranks nothing
         srocc = 0.0 if constant else float(spearmanr(predicted, quality).statistic)
         rmse = float(np.sqrt(np.mean((predicted - quality) ** 2)))
@@ -191,15 +211,46 @@ def adaptation_curve(meta: MetaLearner, support: Any, query: Any, steps: int = 1
     return pd.DataFrame(rows)
 
 
-def choose_rate(meta: MetaLearner, episodes: Sequence[tuple[Any, Any]], rates: Sequence[float], steps: int = 5,
+def episodes(support: Any, query: Any, types: Sequence[int], shots: int, seed: int = 0) -> list[tuple[int, Any, Any]]:
+    """(type, support, query) for each type: `shots` pictures of it drawn from `support`, all of it from `query`.
+
+    support, query    synthetic.Batch of disjoint contents, for example two test sets
+    """
+    result = []
+    for kind in types:
+        rows = np.flatnonzero(support.type.cpu().numpy() == kind)
+        chosen = np.random.default_rng((seed, kind, shots)).choice(rows, min(shots, len(rows)), replace=False)
+        result.append((kind, support[torch.from_numpy(chosen)], query[query.type == kind]))
+    return result
+
+
+def adaptation_experiment(arms: Mapping[str, Sequence[MetaLearner]], support: Any, query: Any, types: Sequence[int],
+                          shots: Sequence[int], steps: int = 10, statistics: str = "support",
+                          at: Sequence[int] | None = None) -> pd.DataFrame:
+    """Adaptation curves of every arm, network of that arm, type and number of labelled pictures, on the same pictures.
+
+    arms       name -> networks trained from seeds 0, 1, ...; network i of every arm gets the same support pictures
+    returns    arm, seed, shots, type, step, rmse, srocc, support_loss
+    """
+    parts = []
+    for arm, networks in arms.items():
+        for seed, meta in enumerate(networks):
+            for n in shots:
+                for kind, few, held_out in episodes(support, query, types, n, seed):
+                    curve = adaptation_curve(meta, few, held_out, steps, statistics, at)
+                    parts.append(curve.assign(arm=arm, seed=seed, shots=n, type=kind))
+    return pd.concat(parts, ignore_index=True)
+
+
+def choose_rate(meta: MetaLearner, parts: Sequence[tuple[int, Any, Any]], rates: Sequence[float], steps: int = 5,
                 statistics: str = "support") -> tuple[float, pd.DataFrame]:
-    """The inner rate with the least mean query error after `steps` steps on validation episodes (support, query)."""
+    """The inner rate with the least mean query error after `steps` steps on validation episodes."""
     rows = []
     for rate in rates:
-        curves = [adaptation_curve(with_rate(meta, rate), s, q, steps, statistics) for s, q in episodes]
+        curves = [adaptation_curve(with_rate(meta, rate), s, q, steps, statistics, [steps]) for _, s, q in parts]
         rows.append({"rate": rate, "rmse": np.mean([curve["rmse"].iloc[-1] for curve in curves])})
     table = pd.DataFrame(rows)
-    return float(table.loc[table["rmse"].idxmin(), "rate"]), table
+    return float(table.loc[table["rmse"].fillna(np.inf).idxmin(), "rate"]), table
 
 
 def with_rate(meta: MetaLearner, rate: float) -> MetaLearner:

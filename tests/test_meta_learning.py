@@ -9,6 +9,7 @@ from torch.func import functional_call
 from gmiqa_core import meta_learning, network, training
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective
 from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic import Batch
 
 
 def regressor(dtype=torch.float32) -> network.QualityRegressor:
@@ -88,8 +89,8 @@ def test_running_statistics_are_not_touched_by_training(tmp_path):
 
 def test_meta_sgd_trains_its_rates(tmp_path):
     meta = MetaLearner(regressor(), "meta-sgd", inner_lr=0.01)
-    training.train(meta, MetaObjective(FakePool(), [1, 2], tasks=1, support=4, query=4), steps=1, lr=1e-3,
-                   folder=tmp_path)
+    meta_learning.train(meta, MetaObjective(FakePool(), [1, 2], tasks=1, support=4, query=4), steps=1, lr=1e-3,
+                        folder=tmp_path)
     assert any((rate != 0.01).any() for rate in meta.learner.lrs)
 
 
@@ -144,8 +145,26 @@ def test_adaptation_lowers_the_support_loss_and_step_0_is_the_network_itself():
 
 def test_rate_is_chosen_by_query_error():
     meta = MetaLearner(regressor(), inner_lr=0.05)
-    rate, table = meta_learning.choose_rate(meta, [FakePool().task(0, 3, 8, 8)], [0.0, 0.02], steps=2)
+    rate, table = meta_learning.choose_rate(meta, [(3, *FakePool().task(0, 3, 8, 8))], [0.0, 0.02], steps=2)
     assert rate == table.sort_values("rmse")["rate"].iloc[0] and len(table) == 2
+
+
+def test_arms_adapt_on_the_same_pictures():
+    def batch(seed):
+        g = torch.Generator().manual_seed(seed)
+        facts = [torch.rand(12, generator=g) for _ in range(2)]
+        type = torch.arange(12) % 2 + 1
+        return Batch(torch.rand(12, 3, 32, 32, generator=g), *facts, type, type, facts[0], type)
+
+    support, query = batch(0), batch(1)
+    [(kind, few, rest)] = meta_learning.episodes(support, query, [2], 3, seed=5)
+    assert kind == 2 and len(few) == 3 and few.type.eq(2).all() and rest.type.eq(2).all()
+    assert torch.equal(few.images, meta_learning.episodes(support, query, [2], 3, seed=5)[0][1].images)
+    meta = MetaLearner(regressor())
+    rows = meta_learning.adaptation_experiment({"a": [meta], "b": [meta]}, support, query, [1, 2], [2, 3], 2, at=[0, 2])
+    assert len(rows) == 2 * 2 * 2 * 2
+    a, b = (rows[rows["arm"] == arm].drop(columns="arm").reset_index(drop=True) for arm in "ab")
+    assert a.equals(b)
 
 
 def test_an_unknown_algorithm_is_refused():

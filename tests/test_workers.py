@@ -21,7 +21,7 @@ def run_parts(folder: str) -> dict[str, torch.nn.Module]:
     training.train(loop, test_training.objective, steps=4, lr=1e-2, folder=f"{folder}/loop", accumulate=4, **options)
     meta = meta_learning.MetaLearner(test_meta_learning.regressor(), first_order=False)
     tasks = meta_learning.MetaObjective(test_meta_learning.FakePool(), [1, 2, 3], tasks=3, support=4, query=4)
-    training.train(meta, tasks, steps=2, lr=1e-3, folder=f"{folder}/meta-learning", accumulate=3, **options)
+    meta_learning.train(meta, tasks, steps=2, lr=1e-3, folder=f"{folder}/meta-learning", **options)
     torch.manual_seed(0)
     tuned, _ = finetuning.finetune(network.build("tiny"), test_finetuning.pictures(), steps=2, batch=4, accumulate=2,
                                    folder=f"{folder}/fine-tuning", synthetic=test_finetuning.synthetic, share=0.5,

@@ -5,6 +5,7 @@ torchrun starts fresh interpreters (a fork after CUDA has started breaks). Shell
 gmiqa_core.training.launch JOB`, where JOB is the folder that `launch(..., dry=True)` writes and returns.
 """
 
+import copy
 import importlib
 import os
 import pickle
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from gmiqa_core.settings import UserError
 
@@ -31,6 +33,7 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
         raise UserError(f"workers = {workers}, but this machine has {torch.cuda.device_count()} GPUs: "
                         "set workers to that number or less")
     job = Path(tempfile.mkdtemp(prefix="gmiqa_job_"))
+    args, kwargs = _models_to(args, kwargs, "cpu")
     (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
     if dry:
         return job
@@ -50,11 +53,20 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
     return pickle.loads((job / "result.pickle").read_bytes())
 
 
+def _models_to(args: tuple, kwargs: dict[str, Any], device: str) -> tuple[tuple, dict[str, Any]]:
+    """Copies of the networks among the arguments on `device`: each worker has a GPU of its own."""
+    def moved(value: Any) -> Any:
+        return copy.deepcopy(value).to(device) if isinstance(value, nn.Module) else value
+
+    return tuple(map(moved, args)), {name: moved(value) for name, value in kwargs.items()}
+
+
 def _worker(job: Path) -> None:
     module, name, args, kwargs = pickle.loads((job / "call.pickle").read_bytes())
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        args, kwargs = _models_to(args, kwargs, "cuda")
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
         result = getattr(importlib.import_module(module), name)(*args, **kwargs)
