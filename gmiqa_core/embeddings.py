@@ -1,9 +1,9 @@
 """What the network's codes know about distortions: maps of them, and the numbers that need no map.
 
 A map (UMAP, or PCA by name) is a picture of neighbourhoods and proves nothing by itself, so `measure` works in the
-original space: silhouette by type (Rousseeuw 1987), nearest-neighbour type accuracy, and how well the level is read from
-neighbours of the same type; `trustworthiness` (Venna & Kaski 2001) says how far a map may be believed. Neighbours are
-taken from other contents: two crops of one scene look alike whatever their distortion. Intervals resample contents.
+original space: silhouette by type (Rousseeuw 1987), nearest-neighbour type accuracy, and how well the level is read
+from neighbours of the same type; `trustworthiness` (Venna & Kaski 2001) says how far a map may be believed. Neighbours
+come from other contents: two crops of one scene look alike whatever their distortion. Intervals resample contents.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def distances(X: Array) -> Array:
 
 
 def silhouette(D: Array, types: Array, contents: Array) -> Array:
-    """Per picture (b - a) / max(a, b) in [-1, 1]: a is the mean distance to its own type, b to the nearest other type."""
+    """Per picture (b - a) / max(a, b) in [-1, 1]; a: mean distance to its own type, b: to the nearest other type."""
     apart = contents[:, None] != contents
     names = np.unique(types)
     mean = np.full((len(D), len(names)), np.nan)

@@ -1,0 +1,210 @@
+"""Ablations: every row is an overlay file of params/ablations, trained with equal compute, several seeds, same pictures.
+
+Equal compute means that every row pushes the same number of pixels through forward and backward passes, whatever share of
+them its stages take: a row without pre-training fine-tunes longer. Seconds are reported beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmiqa_core.evaluation.comparison import compare, repeated
+from gmiqa_core.settings import Settings, UserError, did_you_mean, load
+
+FOLDER = Path(__file__).resolve().parents[2] / "params" / "ablations"
+STAGES = ("meta", "graph", "finetune")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its name, its overlay params/ablations/<file>.yaml, the part of the table, and what it is held against."""
+
+    name: str
+    file: str
+    title: str
+    part: str
+    against: str
+
+
+ROWS = (
+    Row("BL", "bl", "BL: plain ResNet on crops", "in order", ""),
+    Row("DGR", "bl_dgr", "+ DGR: graph pre-training", "in order", "BL"),
+    Row("SC", "bl_dgr_sc", "+ SC: self-calibrated blocks", "in order", "DGR"),
+    Row("Meta", "bl_dgr_sc_meta", "+ Meta: meta pre-training", "in order", "SC"),
+    Row("full", "full", "+ SPP: whole pictures (full)", "in order", "Meta"),
+    Row("no_DGR", "no_dgr", "full without DGR", "left out", "full"),
+    Row("no_SC", "no_sc", "full without SC", "left out", "full"),
+    Row("no_Meta", "no_meta", "full without Meta", "left out", "full"),
+    Row("V_only", "v_only", "V only, no graph", "graph", "full"),
+    Row("V_MLP", "v_mlp", "V + MLP of equal size", "graph", "full"),
+    Row("depth_1", "edge_depth_1", "edge GCN of 1 layer", "graph", "full"),
+    Row("depth_5", "edge_depth_5", "edge GCN of 5 layers", "graph", "full"),
+)  # fmt: skip
+
+
+def rows(names: Iterable[str] = ()) -> list[Row]:
+    """The rows of these names in the order of the table, and the rows that they are held against; all without names."""
+    known = {row.name: row for row in ROWS}
+    wanted = set(names) or set(known)
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"ablation_rows: there is no row '{name}'{did_you_mean(name, known)}; rows: {', '.join(known)}")
+    return [row for row in ROWS if row.name in wanted]
+
+
+def overlay(row: Row) -> Settings:
+    """The parameters that the row's file sets, over the defaults."""
+    return load(FOLDER / f"{row.file}.yaml")
+
+
+def switches(p: Any) -> dict[str, Any]:
+    """Settings -> options for network.build: what differs from the preset."""
+    options: dict[str, Any] = {}
+    if not p.self_calibrated:
+        options["self_calibrated"] = False
+    if p.pyramid:
+        options["pyramid"] = tuple(p.pyramid)
+    if p.graph != "full":
+        options["graph"] = p.graph
+    if p.edge_depth:
+        options["edge_depth"] = p.edge_depth
+    return options
+
+
+@dataclass
+class Bench:
+    """What all rows share: the pictures to train on, as crops and whole, the pictures to test on, and the budget.
+
+    crops, whole    synthetic.Pool
+    test            uint8 pictures (3,h,w); target (n,) quality; content (n,) their content
+    steps, batch    every row may push steps * batch crops, in pixels, through the network
+    """
+
+    crops: Any
+    whole: Any
+    area: float
+    test: list[Any]
+    target: np.ndarray
+    content: np.ndarray
+    steps: int
+    batch: int
+    crop: int
+    lr: float
+    preset: str
+    finetune_graph: str = "singleton"
+    device: Any = "cpu"
+
+
+def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, device: Any = "cpu") -> Bench:
+    """Pools on the training contents, and one picture per test content and type, levels in turn (n = contents x 25)."""
+    from gmiqa_core.synthetic import Pool, test_batches
+
+    whole = (round(p.ablation_whole * 0.75), p.ablation_whole)
+    options = {"whole": whole, "per_cell": 2, "reuse": 10**6, "seed": seed, "background": False}
+    pictures, target, content = [], [], []
+    for number, batch in enumerate(test_batches(test, whole=whole, seed=seed)):
+        keep = ((batch.level - 1) == (batch.type + number) % 5).nonzero()[:, 0]
+        pictures += list((batch.images[keep] * 255).round().byte())
+        target.append(batch.quality[keep].numpy())
+        content.append(np.full(len(keep), number))
+    return Bench(Pool(training, crop=p.ablation_crop, **options), Pool(training, crop=None, **options), whole[0] * whole[1],
+                 pictures, np.concatenate(target), np.concatenate(content), p.ablation_steps, p.ablation_batch,
+                 p.ablation_crop, p.ablation_lr, p.preset, p.finetune_graph, device)  # fmt: skip
+
+
+def plan(settings: Mapping[str, Any], bench: Bench) -> pd.DataFrame:
+    """Stages of a row -> index stage; pictures (a step), steps, pixels (in all). The budget is shared equally among its stages."""
+    stages = [s for s in STAGES if s == "finetune" or settings[f"{s}_steps"] > 0]
+    whole = settings["finetune_crop"] == 0
+    share = bench.steps * bench.batch * bench.crop**2 / len(stages)
+    table = {}
+    for stage in stages:
+        area = bench.area if stage == "finetune" and whole else bench.crop**2
+        pictures = bench.batch
+        if stage == "finetune" and whole:
+            pictures = max(2, round(bench.batch * bench.crop**2 / area))
+        if stage == "graph":
+            pictures = 3 * max(2, bench.batch // 3)
+        steps = max(1, round(share / (pictures * area)))
+        table[stage] = {"pictures": pictures, "steps": steps, "pixels": steps * pictures * area}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("stage")
+
+
+def train(row: Row, bench: Bench, seed: int, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """One row, one seed: build, its pre-trainings, fine-tuning -> model, and what it cost."""
+    import torch
+
+    from gmiqa_core import finetuning, network, pretraining
+
+    settings, began = overlay(row), time.monotonic()
+    torch.manual_seed(seed)
+    model = network.build(bench.preset, **switches(settings), finetune_graph=bench.finetune_graph).to(bench.device)
+    todo = plan(settings, bench)
+    quiet = {"report": lambda *_: None, "seed": seed, "checkpoint_every": 10**9, "clip": 1.0}
+    if "meta" in todo.index:
+        _meta(model, bench, todo.loc["meta"], folder / "meta", quiet)
+    if "graph" in todo.index:
+        batch = int(todo.pictures["graph"]) // 3
+        goal = pretraining.graph_objective(bench.crops, sizes=(1, batch), batch=batch, seed=seed)
+        _loop(model, goal, todo.loc["graph"], folder / "graph", bench.lr, quiet)
+    crop = settings.finetune_crop
+    model, _ = finetuning.finetune(
+        model, bench.crops if crop else bench.whole, steps=int(todo.steps["finetune"]), folder=folder / "finetune",
+        batch=int(todo.pictures["finetune"]), lr_backbone=bench.lr, lr_head=bench.lr, resume="never", **quiet,
+    )  # fmt: skip
+    return model, {"row": row.name, "seed": seed, "pixels": int(todo.pixels.sum()), "seconds": time.monotonic() - began,
+                   "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
+
+
+def _loop(model: Any, objective: Any, todo: Any, folder: Path, lr: float, quiet: dict[str, Any]) -> None:
+    from gmiqa_core import training
+
+    training.train(model, objective, steps=int(todo["steps"]), lr=lr, folder=folder, resume="never", **quiet)
+
+
+def _meta(model: Any, bench: Bench, todo: Any, folder: Path, quiet: dict[str, Any]) -> None:
+    """Meta-train backbone, pyramid and NodeBuilder of `model` in place; BatchNorm statistics are estimated afterwards."""
+    from gmiqa_core import meta_learning
+    from gmiqa_core.network import QualityRegressor
+
+    half = max(2, int(todo["pictures"]) // 4)
+    learner = meta_learning.MetaLearner(QualityRegressor(model)).to(bench.device)
+    goal = meta_learning.MetaObjective(bench.crops, range(1, 26), tasks=2, support=half, query=half, seed=quiet["seed"])
+    _loop(learner, goal, todo, folder, bench.lr, {**quiet, "accumulate": 2})
+    images = (bench.crops.batch(k, bench.batch).images.to(bench.device) for k in range(4))
+    settled = meta_learning.estimate_statistics(learner.model, images)
+    for part in ("backbone", "pyramid", "node_builder"):
+        getattr(model, part).load_state_dict(getattr(settled, part).state_dict())
+
+
+def predict(model: Any, row: Row, bench: Bench, seed: int = 0) -> np.ndarray:
+    """Quality (n,) of the test pictures: whole ones for rows with SPP, the mean of four random crops for the others."""
+    from gmiqa_core import finetuning
+
+    crop = overlay(row).finetune_crop
+    options = {"crops": 4, "crop": bench.crop, "seed": seed} if crop else {}
+    return finetuning.predict(model, bench.test, max_side=None, **options)["mu"].to_numpy()
+
+
+def table(predictions: dict[str, np.ndarray], bench: Bench, chosen: Sequence[Row], bootstrap: int, seed: int = 0) -> pd.DataFrame:
+    """Predictions (seeds, n) per row -> SROCC and PLCC with intervals, and the paired outcome against its reference row."""
+    result = []
+    for row in chosen:
+        line: dict[str, Any] = {"row": row.name, "title": row.title, "part": row.part}
+        for metric in ("srocc", "plcc"):
+            of = repeated(predictions[row.name], bench.target, metric, bench.content, bootstrap, seed)
+            line |= {metric: of["value"], f"{metric}_low": of["low"], f"{metric}_high": of["high"], "n": of["n"]}
+        if row.against in predictions:
+            pair = (predictions[row.name], predictions[row.against])
+            against = compare(*pair, bench.target, "srocc", bench.content, bootstrap, seed)
+            line |= {"against": row.against, "delta": against.delta, "delta_low": against.low, "delta_high": against.high,
+                     "outcome": against.outcome, "sentence": against.sentence(row.name, row.against)}  # fmt: skip
+        result.append(line)
+    return pd.DataFrame(result)
