@@ -80,8 +80,8 @@ def table(frame: Any, index: int = 0, caption: str = "", kind: str = "") -> str:
             text = escape(number(value)) if not (isinstance(value, float) and math.isnan(value)) else ""
             cells.append(f'<th scope="row"{m}>{text}</th>' if k < index else f"<td{m}>{text}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (f'<div class="scroll"><table class="{kind}">{title}<thead><tr>{head}</tr></thead>'
+    above = f'<p class="caption">{escape(caption)}</p>' if caption else ""
+    return (f'{above}<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>")
 
 

@@ -33,8 +33,11 @@ SIGNS = {"holds": ("✓", "holds"), "does not hold": ("✗", "fails"), "undecide
          "not run here": ("–", "open")}
 
 
-def build(run: Path, headline: str = "", notebooks: Path | None = None) -> Path:
-    """Write ``run/report.html`` (and a page for each executed notebook beside it) and return its path."""
+def build(run: Path, headline: str = "", notebooks: Path | None = None, last: dict[str, Any] | None = None) -> Path:
+    """Write ``run/report.html`` (and a page for each executed notebook beside it) and return its path.
+
+    ``headline`` replaces the sentence; ``last`` holds the tables that the report's own stage has registered so far.
+    """
     parts = collect(run, notebooks)
     for part in parts:
         executed = part.folder / f"{part.name}.ipynb"
@@ -45,7 +48,7 @@ def build(run: Path, headline: str = "", notebooks: Path | None = None) -> Path:
     shown = [part for part in parts if part.name != LAST]
     body = [_first_screen(run, shown, headline or sentence(shown)), "<main>", _contents(shown), _claims(shown)]
     body += [_stage(part) for part in shown]
-    body += [_cost(shown), _parameters(shown), _environment(shown), "</main>", _footer()]
+    body += [_cost(shown, run / LAST, last or {}), _parameters(shown), _environment(shown), "</main>", _footer()]
     path = run / "report.html"
     provenance.write_atomically(path, pages.page(f"gmiqa: {run.name}", "\n".join(body)).encode())
     return path
@@ -77,8 +80,9 @@ def _first_screen(run: Path, parts: list[Part], text: str) -> str:
 def _contents(parts: list[Part]) -> str:
     items = []
     for part in parts:
+        counts = {kind: len(part.entries(f"{kind}s")) for kind in ("figure", "table")}
         state = "no result" if part.record is None else ", ".join(
-            f"{len(part.entries(kind))} {kind}" for kind in ("figures", "tables") if part.entries(kind))
+            f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n)
         items.append(f'<li><a href="#{part.name}">{part.name[:2]} {escape(part.title)}</a> '
                      f'<span class="small">{state}</span></li>')
     return f'<section><nav aria-label="Contents"><h2>What is here</h2><ol>{"".join(items)}</ol></nav></section>'
@@ -149,17 +153,20 @@ def _table(part: Part, entry: dict[str, Any]) -> str:
     return f"{opened}{text}{source}</div>"
 
 
-def _cost(parts: list[Part]) -> str:
+def _cost(parts: list[Part], folder: Path, last: dict[str, Any]) -> str:
+    """Time and memory of each stage, and what the report's own stage says of the modules."""
     import pandas as pd
     rows = [{"stage": p.name, "seconds": round(p.record["seconds"], 1), "memory (MB)": p.record["peak_memory"] // 2**20,
              "finished": p.record["finished"][:16].replace("T", " "), "commit": (p.record.get("commit") or "")[:10]
              + (" and changes" if p.record.get("dirty") else "")} for p in parts if p.record]
     if not rows:
         return ""
+    own = Part(LAST, "", "", folder, last)
+    tables = "".join(_table(own, entry) for entry in own.entries("tables") if entry["name"] not in ("claims", "stages"))
     total = duration(sum(row["seconds"] for row in rows))
     return (f'<section id="cost"><h2>What this run cost</h2><p>{total} of notebooks, at most '
             f"{max(row['memory (MB)'] for row in rows):,} MB of memory.</p>"
-            f"{pages.table(pd.DataFrame(rows), 1)}</section>")
+            f"{pages.table(pd.DataFrame(rows), 1)}{tables}</section>")
 
 
 def _parameters(parts: list[Part]) -> str:

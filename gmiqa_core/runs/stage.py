@@ -175,6 +175,11 @@ class Stage:
                                         "n": _plain(n), "evidence": evidence})
         print(f"{outcome}: {claim}" + (f" ({value})" if value is not None else ""))
 
+    @property
+    def registered(self) -> dict[str, list[dict[str, Any]]]:
+        """Figures, tables, numbers and claims so far."""
+        return {kind: list(entries) for kind, entries in self._entries.items()}
+
     def product(self, path: Path | str) -> None:
         """Any other file of this stage, a checkpoint for example."""
         path = Path(path)
