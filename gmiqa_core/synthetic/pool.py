@@ -24,7 +24,7 @@ from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.batch import Batch
 from gmiqa_core.synthetic.contents import crop_at
 
-BATCH, GRAPH, TRIPLET, TASK, PLAN = range(5)  # first word of a random stream: no two purposes share one
+BATCH, GRAPH, TRIPLET, TASK, PLAN, SLOT = range(6)  # first word of a random stream: no two purposes share one
 CHUNK = 4  # pictures that the background thread makes at a time
 
 
@@ -117,8 +117,10 @@ class SlotPool:
 
     # -- machinery
 
-    def _rng(self, *words: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed % 2**63, *words])
+    def _rng(self, purpose: int, step: int, *words: int) -> np.random.Generator:
+        if step < 0:
+            raise UserError(f"step must be 0 or more; got {step}.")
+        return np.random.default_rng([self.seed % 2**63, purpose, step, *words])
 
     def _chosen(self, type: int | None, rng: np.random.Generator) -> int:
         if type is None:
@@ -131,8 +133,6 @@ class SlotPool:
         return _pick(rng, np.flatnonzero(self._at(step).type == type), n)
 
     def _generation(self, step: int) -> int:
-        if step < 0:
-            raise UserError(f"step must be 0 or more; got {step}.")
         slots = len(self._get_plan(0).type)
         return step // max(1, self.reuse * slots // self.draws)
 

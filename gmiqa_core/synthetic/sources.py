@@ -16,7 +16,7 @@ from gmiqa_core.distortions import TYPES, calibration, distort, type_id
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.batch import Batch
 from gmiqa_core.synthetic.contents import Content, bring_to_size, crop_at
-from gmiqa_core.synthetic.pool import PLAN, Plan, SlotPool
+from gmiqa_core.synthetic.pool import PLAN, SLOT, Plan, SlotPool
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -75,7 +75,7 @@ class Pool(SlotPool):
         return Plan(type, level, content, content, quality, spread)
 
     def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
-        seeds = {s: int(self._rng(PLAN, generation, s).integers(2**62)) for s in slots}
+        seeds = {s: int(self._rng(SLOT, generation, s).integers(2**62)) for s in slots}
         made: dict[int, Tensor] = {}
         for same in _by_shape([(s, self._whole[plan.source[s]]) for s in slots]):
             pictures = torch.stack([image for _, image in same]).to(self.device)

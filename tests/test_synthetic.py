@@ -1,0 +1,278 @@
+"""Synthetic data: contents and their split, pools as pure functions of (seed, step), real records, test sets."""
+
+import gc
+import time
+import weakref
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gmiqa_core import images, synthetic
+from gmiqa_core.datasets import Dataset, Scale
+from gmiqa_core.distortions import calibration, distort
+from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic import Batch, Content, Pool, RecordPool, bring_to_size, contents, split_contents
+
+FEW = [1, 10, 11, 20]
+
+
+def pristine(n=6, h=48, w=64):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Content(f"c{i}", "generated", torch.randint(0, 256, (3, h, w), generator=generator, dtype=torch.uint8))
+        for i in range(n)
+    ]
+
+
+def pool(**options):
+    options = {"types": FEW, "crop": 32, "per_cell": 1, "background": False, **options}
+    return Pool(options.pop("contents", None) or pristine(), **options)
+
+
+def same(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in Batch.__dataclass_fields__)
+
+
+def drawn(p, step):
+    return Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step():
+    first = [drawn(pool(), step) for step in (0, 1, 9)]
+    for background in (False, True):
+        other = pool(background=background)
+        for step, wanted in zip((9, 0, 1), (first[2], first[0], first[1]), strict=True):
+            assert same(drawn(other, step), wanted)
+    assert not torch.equal(first[0].images, first[1].images)
+    assert not torch.equal(pool(seed=1).batch(0, 8).images, pool().batch(0, 8).images)
+
+
+def test_draws_do_not_depend_on_earlier_draws_or_on_the_global_generator():
+    torch.manual_seed(3)
+    p = pool()
+    p.graph(5, 9)
+    assert same(p.task(2, 11, 3, 5)[1], pool().task(2, 11, 3, 5)[1])
+
+
+def test_labels_are_the_calibrated_ones():
+    b = pool().batch(0, 20)
+    assert b.images.shape == (20, 3, 32, 32) and b.images.dtype == torch.float32
+    assert 0 <= b.images.min() and b.images.max() <= 1
+    torch.testing.assert_close(b.quality, calibration.QUALITY[b.type - 1, b.level - 1])
+    torch.testing.assert_close(b.spread, calibration.SPREAD[b.type - 1, b.level - 1])
+    torch.testing.assert_close(b.severity, 1 - b.quality)
+
+
+def test_a_batch_holds_every_cell_before_any_comes_twice():
+    b = pool().batch(0, 20)
+    cells = Counter(zip(b.type.tolist(), b.level.tolist(), strict=True))
+    assert set(cells.values()) == {1} and len(cells) == 20
+
+
+def test_a_graph_has_one_type_mixed_levels_and_mixed_contents():
+    g = pool(per_cell=2).graph(3, 10, type=11)
+    assert set(g.type.tolist()) == {11} and set(g.level.tolist()) == {1, 2, 3, 4, 5} and len(set(g.content.tolist())) == 6
+    drawn_types = {int(pool().graph(step, 2).type[0]) for step in range(12)}
+    assert len(drawn_types) > 2
+
+
+def test_a_triplet_has_two_types():
+    anchor, positive, negative = pool().triplet(0, 5)
+    assert len(anchor) == len(positive) == len(negative) == 5
+    assert set(anchor.type.tolist()) == set(positive.type.tolist()) != set(negative.type.tolist())
+    assert len(set(negative.type.tolist())) == 1
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (1, 9), (20, 2)])
+def test_support_and_query_share_no_content(sizes):
+    p = pool(contents=pristine(3))
+    for step in range(5):
+        support, query = p.task(step, 10, *sizes)
+        assert (len(support), len(query)) == sizes
+        assert not set(support.content.tolist()) & set(query.content.tolist())
+        assert set(support.type.tolist()) | set(query.type.tolist()) == {10}
+
+
+def test_generations_follow_each_other_and_are_dropped():
+    p = pool(reuse=2, draws=10)  # 20 slots * 2 / 10: four steps
+    early = p.batch(0, 20)
+    for step in range(4, 24, 4):
+        p.batch(step, 20)
+    assert len(p._plans) <= 3 and not p._plans[0].pictures
+    assert same(p.batch(0, 20), early)
+    assert not torch.equal(np_sorted(p.batch(4, 20).content), np_sorted(early.content)) or not torch.equal(
+        p.batch(4, 20).images, early.images
+    )
+
+
+def np_sorted(x):
+    return x.sort().values
+
+
+def test_the_background_fills_this_generation_and_the_next():
+    p = pool(background=True, reuse=1, draws=20)
+    p.batch(0, 2)
+    until = time.monotonic() + 30
+    while sum(len(plan.pictures) for plan in list(p._plans.values())) < 40 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [len(p._plans[g].pictures) for g in (0, 1)] == [20, 20]
+    waited = p.waited
+    p._fill = None  # nothing is left to do for the caller
+    p.batch(0, 20)
+    assert p.waited >= waited
+
+
+def test_an_error_in_the_background_reaches_the_caller(monkeypatch):
+    p = pool(background=True)
+    p.batch(0, 2)
+
+    def broken(*_):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(p, "_fill", broken)
+    with pytest.raises(OSError, match="disk gone"):
+        p.batch(40, 20)
+
+
+def test_a_pool_that_nobody_holds_goes_away():
+    p = pool(background=True)
+    p.batch(0, 2)
+    gone = weakref.ref(p)
+    del p
+    until = time.monotonic() + 30
+    while gone() is not None and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.02)
+    assert gone() is None
+
+
+def test_pictures_are_distorted_whole_and_then_cropped():
+    content = pristine(1)
+    p = Pool(content, types=[10], crop=32, per_cell=1, background=False)
+    b = p.batch(0, 5)
+    whole = distort(content[0].image[None].float() / 255, 10, 3)
+    crop = b.images[b.level == 3]
+    windows = whole.unfold(2, 32, 1).unfold(3, 32, 1)[0].permute(1, 2, 0, 3, 4).reshape(-1, 3, 32, 32)
+    distance = min((windows - c).abs().amax(dim=(1, 2, 3)).min() for c in (crop, crop.flip(-1)))
+    assert distance <= 0.5001 / 255
+
+
+def test_without_a_crop_pictures_stay_whole():
+    mixed = pristine(2) + [Content("tall", "generated", pristine(1, 64, 48)[0].image)]
+    assert Pool(pristine(2), types=[1], crop=None, background=False).batch(0, 4).images.shape == (4, 3, 48, 64)
+    assert Pool(mixed, types=[1], crop=None, background=False).batch(0, 15).images.shape == (15, 3, 48, 48)
+
+
+def test_undistorted_pictures_are_a_type_of_their_own_if_asked_for():
+    p = pool(types=[0, 10])
+    g = p.graph(0, 5, type=0)
+    assert set(g.level.tolist()) == {0}
+    assert g.quality[0] == pytest.approx(0.9, abs=0.005)
+    assert set(p.batch(0, 10).type.tolist()) == {0, 10}
+
+
+def test_size_is_about_the_area_asked_for_and_never_enlarged():
+    big = torch.zeros(3, 1000, 1500, dtype=torch.uint8)
+    h, w = bring_to_size(big).shape[-2:]
+    assert h * w == pytest.approx(384 * 512, rel=0.01) and w / h == pytest.approx(1.5, rel=0.01)
+    tall = bring_to_size(big.transpose(1, 2)).shape[-2:]
+    assert tuple(tall) == (w, h)
+    small = pristine(1, 20, 30)[0].image
+    assert bring_to_size(small) is small
+    mirrored = bring_to_size(small, least=48)
+    assert mirrored.shape == (3, 48, 48) and torch.equal(mirrored[:, :20, :30], small)
+    assert torch.equal(mirrored[:, 20], mirrored[:, 19])
+
+
+def test_a_folder_of_pictures_is_a_source(tmp_path):
+    for name, content in zip(("b.png", "sub/a.png"), pristine(2), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        images.write(content.image, tmp_path / name)
+    found = contents(tmp_path)
+    assert sorted(c.name for c in found) == ["b.png", "sub/a.png"] and {c.kind for c in found} == {"folder"}
+    assert len(contents(tmp_path, limit=1)) == 1
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="No pictures"):
+        contents(tmp_path / "empty")
+
+
+def test_embedded_contents_hold_photographs_first():
+    found = contents("embedded", limit=8)
+    assert [c.kind for c in found].count("photograph") == 7 and found[7].kind == "generated"
+    assert all(c.image.dtype == torch.uint8 and c.image.shape[0] == 3 for c in found)
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 25])
+def test_a_split_is_disjoint_complete_stratified_and_seeded(n):
+    everything = pristine(n) + [Content(f"p{i}", "photograph", c.image) for i, c in enumerate(pristine(7))]
+    parts = split_contents(everything, seed=1)
+    names = [c.name for part in parts for c in part]
+    assert sorted(names) == sorted(c.name for c in everything) and len(set(names)) == len(names)
+    assert all({c.kind for c in part} == {"photograph", "generated"} for part in parts)
+    again = split_contents(everything[::-1], seed=1)
+    assert [[c.name for c in part] for part in again] == [[c.name for c in part] for part in parts]
+    assert split_contents(everything, seed=1, fractions=(1.0, 0.0, 0.0))[1:] == ([], [])
+
+
+def test_a_test_set_holds_every_cell_of_every_content():
+    t = synthetic.test_set(pristine(2), types=[0, "jpeg", 11], levels=[1, 5], crop=32)
+    assert len(t) == 2 * (1 + 2 * 2) and t.images.shape[1:] == (3, 32, 32)
+    cells = Counter(zip(t.content.tolist(), t.type.tolist(), t.level.tolist(), strict=True))
+    assert set(cells.values()) == {1}
+    torch.testing.assert_close(t.severity, 1 - t.quality)
+    assert same(t, synthetic.test_set(pristine(2), types=[0, "jpeg", 11], levels=[1, 5], crop=32))
+    assert len(list(synthetic.test_batches(pristine(2), types=[1]))) == 2
+
+
+@pytest.fixture
+def records(tmp_path):
+    rows = []
+    for reference, content in enumerate(pristine(4)):
+        for type in (1, 10):
+            for level in (1, 2, 3, 4, 5):
+                path = tmp_path / f"I{reference}_{type}_{level}.png"
+                images.write(content.image, path)
+                rows.append((str(path), f"I{reference}", type, level, 5 - 0.8 * level + 0.01 * reference, 0.4))
+    table = pd.DataFrame(rows, columns=["image", "reference", "type_id", "level", "score", "spread"])
+    scale = Scale(1, 5)
+    table["quality"] = scale.quality(table["score"])
+    return Dataset("kadid10k", tmp_path, table, scale, "reference")
+
+
+def test_real_records_give_the_same_four_kinds_of_batches_with_their_own_scores(records):
+    inside = np.flatnonzero(records.table["reference"] != "I3")
+    p, q = (RecordPool(records, inside, crop=32, per_cell=2, background=b) for b in (True, False))
+    for step in (0, 7):
+        b = Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+        assert same(b, Batch.cat([q.batch(step, 8), q.graph(step, 6), *q.triplet(step, 3), *q.task(step, 10, 4, 4)]))
+    assert set(b.content.tolist()) <= {0, 1, 2}
+    torch.testing.assert_close(b.quality, (4 - 0.8 * b.level + 0.01 * b.content) / 4)
+    torch.testing.assert_close(b.spread, torch.full_like(b.spread, 0.1))
+    torch.testing.assert_close(b.severity, 1 - calibration.QUALITY[b.type - 1, b.level - 1])
+    support, query = p.task(1, 1, 3, 3)
+    assert not set(support.content.tolist()) & set(query.content.tolist())
+
+
+def test_wrong_use_is_refused_by_name(records):
+    with pytest.raises(UserError, match="at least one pristine"):
+        Pool([])
+    with pytest.raises(UserError, match="jpeg"):
+        pool(types=["jpg"])
+    with pytest.raises(UserError, match="not in this pool"):
+        pool().graph(0, 2, type=9)
+    with pytest.raises(UserError, match="two contents"):
+        pool(contents=pristine(1)).task(0, 10, 2, 2)
+    with pytest.raises(UserError, match="two distortion types"):
+        pool(types=[1]).triplet(0, 2)
+    with pytest.raises(UserError, match="step"):
+        pool().batch(-1, 2)
+    with pytest.raises(UserError, match="reuse"):
+        pool(reuse=0)
+    with pytest.raises(UserError, match="fractions"):
+        split_contents(pristine(), fractions=(0.5, 0.5, 0.5))
+    records.table["type_id"] = 0
+    with pytest.raises(UserError, match="KADID-10k has"):
+        RecordPool(records)
