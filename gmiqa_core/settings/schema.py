@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -37,14 +38,14 @@ class Parameter:
     """
 
     name: str
-    type: type
+    type: builtins.type
     default: Any
     help: str
     unit: str = ""
     choices: tuple = ()
     low: float | None = None
     high: float | None = None
-    items: type = str
+    items: builtins.type = str
     stages: tuple[str, ...] = ()
 
     def convert(self, value: Any) -> Any:
@@ -79,7 +80,7 @@ class Parameter:
         unit = f" [{self.unit}]" if self.unit else ""
         return f"{self.name}: {self.type.__name__} = {default}  # {self.help}{unit}"
 
-    def _one(self, kind: type, value: Any) -> Any:
+    def _one(self, kind: builtins.type, value: Any) -> Any:
         result = _TO[kind](value)
         if self.choices and result not in self.choices:
             raise _Refused(f"is not one of its choices{did_you_mean(str(value), map(str, self.choices))}")
@@ -95,8 +96,9 @@ class _Refused(Exception):
 
 
 def _literal(value: Any) -> str:
-    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else repr(v) for v in value) + "]" \
-        if isinstance(value, list) else repr(value)
+    if not isinstance(value, list):
+        return repr(value)
+    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else repr(v) for v in value) + "]"
 
 
 def _integer(value: Any) -> int:
@@ -160,4 +162,4 @@ def _elements(value: Any) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-_TO = {int: _integer, float: _real, bool: _truth, str: _text}
+_TO: dict[builtins.type, Callable[[Any], Any]] = {int: _integer, float: _real, bool: _truth, str: _text}
