@@ -1,4 +1,4 @@
-"""GMIQA, read top to bottom: backbone, pyramid, nodes, edges, type and level branch, score head; presets; files.
+"""GMIQA, read top to bottom: backbone, pyramid, nodes, edges, type and level branch, score head.
 
     images (n,3,H,W) in [0,1] -> nodes V (n,d) -> edges E (n,n,w) -> type code (t), level (mu, sigma), score (mu, sigma)
 
@@ -8,10 +8,7 @@ score(nodes(images)). V may carry leading dimensions, one graph each.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,38 +16,11 @@ from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
 from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
+from gmiqa_core.network.presets import PRESETS, checked
 from gmiqa_core.settings import UserError, did_you_mean
 
-GRAPHS = ("full", "mlp", "none")
-FINETUNE_GRAPHS = ("singleton", "bank", "batch")
-BRANCHES = ("type", "level", "score")
 TYPES = 25
 SMALLEST = 32  # px
-
-# Every option of the network with the paper's value; the other presets say what they change.
-PAPER: dict[str, Any] = dict(
-    depths=(3, 4, 6, 3), width=64, stem="imagenet", bottleneck=True, self_calibrated=True, r=4, upsample="bilinear",
-    pyramid=(1, 2, 4), pyramid_width=256, node_hidden=512, node_width=256, head_hidden=128, type_width=256,
-    graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_residual=False, edge_dense=False,
-    branches=BRANCHES, finetune_graph="singleton", bank_size=16,
-)  # fmt: skip
-SMALL = PAPER | dict(
-    depths=(1, 1, 1, 1), width=24, stem="conv", bottleneck=False,
-    pyramid_width=64, node_hidden=256, node_width=128, head_hidden=64, type_width=128, edge_widths=(64, 64, 64),
-)  # fmt: skip
-# Training speed of the backbone on one core with AVX512-BF16, images/s, channels_last; with bf16, and in fp32:
-#   quick, cpu   430 and 185 at 128 px (fp32 not channels_last: 120)          bundled   60 at 256 px with bf16
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": SMALL | dict(width=8, pyramid=(1, 2), pyramid_width=8, node_hidden=16, node_width=16, head_hidden=8,
-                         type_width=16, edge_widths=(16, 8, 8), bank_size=3),
-    "quick": SMALL,
-    "cpu": SMALL,
-    "bundled": SMALL | dict(depths=(1, 2, 2, 1), width=32, pyramid_width=96, node_width=256, type_width=256,
-                            head_hidden=128, edge_widths=(128, 64, 64)),
-    "paper": PAPER,
-    "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
-                         edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch"),
-}  # fmt: skip
 
 
 class GMIQA(nn.Module):
@@ -71,7 +41,7 @@ class GMIQA(nn.Module):
 
     def __init__(self, **config: Any):
         super().__init__()
-        self.config = _checked(config)
+        self.config = checked(config)
         c = self.config
         self.backbone = bb.SCResNet(
             c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"]
@@ -216,23 +186,6 @@ def _mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    for name in config:
-        if name not in PAPER:
-            raise UserError(f"the network has no option '{name}'{did_you_mean(name, PAPER)}.")
-    c = {name: list(value) if isinstance(value, tuple) else value for name, value in (PAPER | config).items()}
-    if c["edge_depth"] is not None:
-        widths = c["edge_widths"]
-        c["edge_widths"] = (widths + [widths[-1]] * c["edge_depth"])[: c["edge_depth"] - 1] + [widths[-1]]
-        c["edge_depth"] = None
-    for name, known in (("graph", GRAPHS), ("finetune_graph", FINETUNE_GRAPHS), ("edge_init", ("nodes", "pooled"))):
-        if c[name] not in known:
-            raise UserError(f"{name} = {c[name]!r} is not known; choose one of {', '.join(known)}.")
-    if unknown := set(c["branches"]) - set(BRANCHES):
-        raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {', '.join(BRANCHES)}.")
-    return c
-
-
 def build(preset: str = "quick", imagenet: str = "none", **overrides: Any) -> GMIQA:
     """The network of a preset with some options overridden; `model.start` says what its backbone started from.
 
@@ -245,47 +198,3 @@ def build(preset: str = "quick", imagenet: str = "none", **overrides: Any) -> GM
     model = GMIQA(**PRESETS[preset] | overrides)
     model.start = bb.imagenet_start(model.backbone, imagenet)
     return model
-
-
-def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **meta: Any) -> Path:
-    """Weights, options and `meta` (JSON-able) in one safetensors file, written aside and then renamed.
-
-    dtype    torch.float16 halves the file; load returns float32 all the same
-    """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in model.state_dict().items()
-    }
-    header = {"gmiqa": json.dumps({"config": model.config, "start": model.start, "meta": meta})}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, aside, metadata=header)
-    os.replace(aside, path)
-    return path
-
-
-def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GMIQA, dict[str, Any]]:
-    """The model of a file that `save` wrote, in eval mode on `device`, and its meta."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist.")
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("gmiqa", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable checkpoint of gmiqa ({error}).") from error
-    if header is None:
-        raise UserError(f"{path} is a safetensors file, but not a checkpoint of gmiqa; expected one written by a run.")
-    model = GMIQA(**header["config"])
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit the network its header describes: {error}") from error
-    model.start = header["start"]
-    return model.to(device).eval(), header["meta"]

@@ -1,0 +1,57 @@
+"""A model as one file: safetensors with its options and meta in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmiqa_core.network.model import GMIQA
+from gmiqa_core.settings import UserError
+
+
+def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **meta: Any) -> Path:
+    """Weights, options and `meta` (JSON-able) in one safetensors file, written aside and then renamed.
+
+    dtype    torch.float16 halves the file; load returns float32 all the same
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+    }
+    header = {"gmiqa": json.dumps({"config": model.config, "start": model.start, "meta": meta})}
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, aside, metadata=header)
+    os.replace(aside, path)
+    return path
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GMIQA, dict[str, Any]]:
+    """The model of a file that `save` wrote, in eval mode on `device`, and its meta."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("gmiqa", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable checkpoint of gmiqa ({error}).") from error
+    if header is None:
+        raise UserError(f"{path} is a safetensors file, but not a checkpoint of gmiqa; expected one written by a run.")
+    model = GMIQA(**header["config"])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the network its header describes: {error}") from error
+    model.start = header["start"]
+    return model.to(device).eval(), header["meta"]
