@@ -18,12 +18,15 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that stand on it")
     parser.add_argument("--force", action="store_true", help="run the selected stages although they are done")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="independent stages side by side")
+    parser.add_argument("--reuse", metavar="FOLDER", help="take over finished stages with the same key from the runs "
+                        "in this folder")
     parser.add_argument("--timeout", type=float, default=0, metavar="S", help="seconds that one stage may take")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and why; start nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    from gmiqa_core.runs.chain import Chain, results
+    from gmiqa_core.runs.chain import Chain
+    from gmiqa_core.runs.findings import results
     from gmiqa_core.runs.order import stage_name
     from gmiqa_core.runs.provenance import repository_root
     from gmiqa_core.settings import UserError, load, parse_overrides
@@ -34,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     folder = run_folder(settings, args.params, args.name)
     only = [stage_name(word) for text in args.only for word in text.split(",")]
     chain = Chain(repository_root() / folder, settings, only=only, start=stage_name(args.start) if args.start else "",
-                  force=args.force, jobs=args.jobs, timeout=args.timeout)
+                  force=args.force, jobs=args.jobs, timeout=args.timeout,
+                  reuse=repository_root() / args.reuse if args.reuse else None)
     if args.dry_run:
         return chain.dry_run()
     status = chain.go()

@@ -10,134 +10,24 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.child import Child
-from gmiqa_core.runs.keys import differences, key, key_parts
 from gmiqa_core.runs.lock import locked
-from gmiqa_core.runs.order import LAST, NEEDS, SECONDS, above, below
+from gmiqa_core.runs.order import LAST, NEEDS, above
+from gmiqa_core.runs.plan import TIMES, Plan, Step, shown
 from gmiqa_core.runs.progress import MARK, duration
-from gmiqa_core.settings import Settings, UserError, stage_parameters
-
-TIMES = "times.json"
-
-
-@dataclass
-class Step:
-    """One stage of a plan: ``why`` is empty where it is done."""
-
-    name: str
-    key: str
-    why: list[str]
-    settings: Settings
-    upstream: dict[str, str] = field(default_factory=dict)
 
 
 class Stopped(BaseException):
     """SIGTERM or SIGHUP, as an exception so that the children are ended on the way out."""
 
 
-@dataclass
-class Chain:
-    """One run of the notebooks into the folder ``run``.
-
-    settings    values and sources of all parameters
-    only, start names of stages: just these; or these and whatever stands on them
-    force       run selected stages although they are done
-    jobs        independent stages side by side
-    timeout     seconds that a stage may take, 0 for no limit
-    """
-
-    run: Path
-    settings: Settings
-    notebooks: Path = field(default_factory=lambda: provenance.repository_root() / "notebooks")
-    only: Iterable[str] = ()
-    start: str = ""
-    force: bool = False
-    jobs: int = 1
-    timeout: float = 0
-    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
-
-    def __post_init__(self) -> None:
-        self.known = [name for name in NEEDS if (self.notebooks / f"{name}.ipynb").is_file()]
-        if not self.known:
-            raise UserError(f"{self.notebooks}: there are no notebooks there")
-        chosen = set(self.only) or ({self.start} | below(self.start) if self.start else set(self.known))
-        for name in sorted(chosen - set(self.known)):
-            if self.only:
-                raise UserError(f"{self.notebooks / name}.ipynb: there is no such notebook")
-        self.selected = [name for name in self.known if name in chosen]
-
-    # --- deciding ------------------------------------------------------------------------------------------------
-
-    def stage_settings(self, name: str) -> Settings:
-        names = stage_parameters(name)
-        values = {n: self.settings[n] for n in names} | {"run": self._run_parameter()}
-        return Settings(values, {n: self.settings.source[n] for n in names} | {"run": "the chain"})
-
-    def _run_parameter(self) -> str:
-        root = provenance.repository_root()
-        return str(self.run.relative_to(root) if self.run.is_relative_to(root) else self.run)
-
-    def step(self, name: str, keys: dict[str, str]) -> Step:
-        """What is to be done about one stage, given the keys of the stages before it."""
-        needed = [n for n in self.known if n != LAST] if name == LAST else NEEDS[name]
-        upstream = {n: keys[n] for n in needed if n in keys}
-        settings = self.stage_settings(name)
-        parts = key_parts(self.notebooks / f"{name}.ipynb", settings, upstream)
-        return Step(name, key(parts), self._why(name, parts), settings, upstream)
-
-    def _why(self, name: str, parts: dict[str, Any]) -> list[str]:
-        folder = self.run / name
-        record = provenance.record(folder)
-        if record is None:
-            return ["was not finished" if (folder / provenance.STARTED).exists() else "has not run yet"]
-        if record.get("by") != "chain":
-            return ["was run by hand, outside the chain"]
-        missing = [p["path"] for p in record["products"] if not _same_size(folder / p["path"], p["size"])]
-        if missing:
-            return [f"{missing[0]} is missing or changed" + (f" (and {len(missing) - 1} more)" if missing[1:] else "")]
-        if record.get("key") != key(parts):
-            return differences(record.get("parts"), parts) or ["its key changed"]
-        return ["--force"] if self.force else []
-
-    def plan(self) -> list[Step]:
-        """Every selected stage in order. UserError where one stands on a stage that is neither done nor selected."""
-        keys: dict[str, str] = {}
-        steps = []
-        for name in self.known:
-            if name in self.selected:
-                steps.append(self.step(name, keys))
-                keys[name] = steps[-1].key
-            else:
-                record = provenance.record(self.run / name)
-                if record:
-                    keys[name] = record.get("key") or f"by hand {record['finished']}"
-        for step in steps:
-            for needed in NEEDS[step.name]:
-                if needed in self.known and needed not in keys and step.why:
-                    raise UserError(f"{step.name} needs {needed}, which is not finished in {self.run} and not "
-                                    f"selected: add it to --only, or use --from {needed}")
-        return steps
-
-    def dry_run(self) -> int:
-        """Print what would run and why; start nothing."""
-        steps = self.plan()
-        width = max(len(step.name) for step in steps)
-        for step in steps:
-            self.say(f"{step.name:<{width}}  " + (f"would run: {'; '.join(step.why)}" if step.why else "is done"))
-        waiting = [step for step in steps if step.why]
-        self.say(f"{len(waiting)} of {len(steps)} stages would run in {shown(self.run)}"
-                 + (f", about {duration(sum(map(self._expected, waiting)))}" if waiting else ""))
-        return 0
-
-    # --- running -------------------------------------------------------------------------------------------------
+class Chain(Plan):
+    """A plan that is carried out."""
 
     def go(self) -> int:
         """Run what is not done. 0: all of it is done; 1: a stage failed; 130 and 143: stopped from outside."""
@@ -165,7 +55,7 @@ class Chain:
         total = len(self._waiting)
         basis = "as last time" if (self.run / TIMES).exists() else "as quick takes on two cores"
         self.say(f"{shown(self.run)}: " + (f"{total} of {len(plan)} stages to run, about "
-                 f"{duration(sum(map(self._expected, self._waiting.values())))} ({basis})"
+                 f"{duration(sum(map(self.expected, self._waiting.values())))} ({basis})"
                  if total else f"everything is done ({len(plan)} stages)"))
         self._failed: dict[str, str] = {}
         self._begun = 0
@@ -197,14 +87,28 @@ class Chain:
         records = {n: provenance.record(self.run / n) for n in self.known}
         step = self.step(name, {n: r.get("key") or f"by hand {r['finished']}" for n, r in records.items() if r})
         self._begun += 1
+        if twin := self._twin(step):
+            provenance.adopt(twin, self.run / name)
+            self.say(f"[{self._begun}/{total}] {name} is taken over from {shown(twin)}")
+            return
         child = Child(name, f"[{self._begun}/{total}] {name}", time.monotonic())
         request = {"name": name, "notebook": str(self.notebooks / f"{name}.ipynb"), "folder": str(self.run / name),
                    "parameters": dict(step.settings), "sources": step.settings.source, "upstream": step.upstream,
                    "fresh": self.force, "cwd": str(self.notebooks.parent)}
-        self.say(f"{child.title} begins, about {duration(self._expected(step))}: {'; '.join(step.why) or '--force'}")
+        self.say(f"{child.title} begins, about {duration(self.expected(step))}: {'; '.join(step.why) or '--force'}")
         child.start(request, self.run / name, threads=self.jobs)
         self._children.append(child)
         self._lock.children([c.pid for c in self._children])
+
+    def _twin(self, step: Step) -> Path | None:
+        """The folder of the same stage with the same key in another run below ``reuse``."""
+        if self.reuse is None or self.force:
+            return None
+        for folder in sorted(self.reuse.glob(f"*/{step.name}")):
+            record = provenance.record(folder)
+            if folder.parent != self.run and record and record.get("key") == step.key:
+                return folder
+        return None
 
     def _listen(self, child: Child) -> None:
         for event in child.events():
@@ -232,7 +136,7 @@ class Chain:
         if result["event"] == "done":
             times = provenance.read_json(self.run / TIMES) or {}
             provenance.write_json(self.run / TIMES, times | {child.name: result["seconds"]})
-            left = sum(self._expected(step) for step in self._waiting.values())
+            left = sum(self.expected(step) for step in self._waiting.values())
             self.say(f"{child.title} took {duration(result['seconds'])}, {result['peak_memory'] / 2**20:.0f} MB; "
                      f"{duration(elapsed)} so far" + (f", about {duration(left)} left" if left else ""))
             return
@@ -254,43 +158,10 @@ class Chain:
         for child in self._children:
             child.kill()
 
-    def _expected(self, step: Step) -> float:
-        times = provenance.read_json(self.run / TIMES) or {}
-        return float(times.get(step.name, SECONDS[step.name]))
-
-
-def shown(path: Path) -> str:
-    """Relative to where the person stands, if it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _same_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
 
 def _main_thread() -> bool:
-    import threading
     return threading.current_thread() is threading.main_thread()
 
 
 def _stop(*_: object) -> None:
     raise Stopped
-
-
-def results(run: Path, file: Any = sys.stdout) -> None:
-    """The numbers of all finished stages, and where the report is."""
-    rows = []
-    for name in NEEDS:
-        for number in (provenance.record(run / name) or {}).get("numbers", []):
-            value, low, high = number["value"], number["low"], number["high"]
-            text = f"{value:.3f}" if isinstance(value, float) else str(value)
-            text += f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
-            text += f" {number['unit']}" if number["unit"] else ""
-            rows.append((name, number["name"], text, "" if number["n"] is None else f"n = {number['n']}"))
-    widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=file)
-    report = run / "report.html"
-    if report.exists():
-        print(f"\nreport: {shown(report)}", file=file)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmiqa_core.runs import pages, provenance
 from gmiqa_core.runs.order import LAST, NEEDS
+from gmiqa_core.runs.plan import shown
 
 # Where the first screen's picture and three numbers come from: the first that is there, by (stage, name).
 PICTURES: tuple[tuple[str, str], ...] = (("70_embeddings", ""), ("50_evaluation", ""), ("30_distortion_graphs", ""))
@@ -104,3 +106,21 @@ def interval_text(entry: dict[str, Any]) -> str:
     if entry["low"] is None or entry["high"] is None:
         return ""
     return f"{pages.number(entry['low'])} to {pages.number(entry['high'])}"
+
+
+def results(run: Path, file: Any = sys.stdout) -> None:
+    """The numbers of all finished stages, and where the report is."""
+    rows = []
+    for name in NEEDS:
+        for number in (provenance.record(run / name) or {}).get("numbers", []):
+            value, low, high = number["value"], number["low"], number["high"]
+            text = f"{value:.3f}" if isinstance(value, float) else str(value)
+            text += f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+            text += f" {number['unit']}" if number["unit"] else ""
+            rows.append((name, number["name"], text, "" if number["n"] is None else f"n = {number['n']}"))
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=file)
+    report = run / "report.html"
+    if report.exists():
+        print(f"\nreport: {shown(report)}", file=file)

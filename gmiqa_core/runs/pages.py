@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gmiqa_core.runs.provenance import repository_root
+
 LARGE = 250_000  # bytes above which a picture in a page is compressed
 OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))")
 
@@ -102,6 +104,7 @@ def notebook_page(notebook: Path, to: Path) -> Path:
     body, _ = HTMLExporter(template_name="basic").from_filename(str(notebook))
     body = re.sub(r'data:image/png;base64,([A-Za-z0-9+/=\s]+)', _recompressed, body)
     body = re.sub(r'<script type="application/vnd\.jupyter\.widget.*?</script>', "", body, flags=re.S)
+    body = body.replace(f"{repository_root()}/", "")
     title, _ = first_words(notebook)
     # Formulas stay TeX without a network; with one, MathJax sets them.
     math_head = ('<script async src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"></script>\n'

@@ -84,6 +84,23 @@ def begin(folder: Path, key: str, fresh: bool = False) -> bool:
     return unfinished
 
 
+def adopt(other: Path, folder: Path) -> None:
+    """Take over the finished stage in ``other``: the same files (hard links where possible), the record last."""
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    if folder.exists():
+        begin(folder, "taken over")
+    content = read_json(other / RECORD) or {}
+    shutil.copytree(other, folder, copy_function=link, dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns(RECORD, STARTED, LOG))
+    write_json(folder / STARTED, {"key": content.get("key"), "time": now()})
+    write_json(folder / RECORD, content | {"taken_from": str(other)})
+
+
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
