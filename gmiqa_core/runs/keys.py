@@ -25,7 +25,7 @@ def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | 
     """Everything that a stage's result depends on, apart, so that a change can be named."""
     code = notebook_code(notebook)
     return {
-        "notebook": _digest(code),
+        "notebook": _digest(ast.dump(ast.parse(code))),
         "parameters": {n: settings[n] for n in sorted(settings) if n != "run"},
         "modules": {module: _module_digest(module) for module in sorted(reached(code))},
         "upstream": dict(sorted((upstream or {}).items())),
