@@ -70,6 +70,8 @@ def size(source: Source) -> tuple[int, int]:
     """(width, height) of the upright picture from its header alone."""
     with _opened(source) as (picture, _):
         width, height = picture.size
+        if picture.format == "PNG" and "exif" not in picture.info:
+            return width, height  # asked for EXIF that its header lacks, Pillow would decode the whole picture
         # Pillow's TIFF reader already reports the upright size
         return (height, width) if _orientation(picture) >= 5 and picture.format != "TIFF" else (width, height)
 
