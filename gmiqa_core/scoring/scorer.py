@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -229,8 +230,17 @@ def as_uint8(x: Tensor) -> Tensor:
 
 
 def file_size(picture: Any) -> tuple[int, int]:
-    """(width, height) of a file, from its header; (0, 0) for anything that is no path."""
-    return images.size(picture) if isinstance(picture, str | os.PathLike) else (0, 0)
+    """(width, height) of a file, from its header; (0, 0) for anything that is no path. Opening a pipe would wait."""
+    if not isinstance(picture, str | os.PathLike):
+        return 0, 0
+    try:
+        mode = os.stat(picture).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise images.ImageError(f"cannot read {os.fspath(picture)}: {reason.lower()}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise images.ImageError(f"cannot read {os.fspath(picture)}: it is a pipe, socket or device, expected a file")
+    return images.size(picture)
 
 
 def path_of(picture: Any) -> str:
