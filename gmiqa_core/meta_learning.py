@@ -164,6 +164,13 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Modul
     return model.eval()
 
 
+def with_statistics(meta: MetaLearner, batches: Iterable[Tensor]) -> MetaLearner:
+    """The learner with its network's BatchNorm statistics estimated on `batches`; learned rates come along."""
+    result = copy.deepcopy(meta)
+    result.learner.module = estimate_statistics(meta.model, batches)
+    return result
+
+
 def adapt(meta: MetaLearner, support: Any, steps: int, statistics: str = "support") -> Iterator[nn.Module]:
     """The network after 0, 1, ... `steps` inner steps, each in eval mode, ready to score pictures one by one.
 

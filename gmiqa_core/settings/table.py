@@ -59,8 +59,8 @@ _PARAMETERS = [
     P("checkpoint", str, "", "checkpoint to score with, empty for the bundled model", stages=(START,)),
 
     # 10 data and distortions
-    P("grid_content", str, "astronaut", "content shown in the 25 x 5 grid", stages=(DATA,)),
-    P("grid_side", int, 96, "side of one picture in the grid", unit="px", low=16, high=512, stages=(DATA,)),
+    P("grid_content", str, "chelsea", "content shown in the 25 x 5 grid, the first one if it is not there", stages=(DATA,)),
+    P("grid_side", int, 128, "side of the part shown in the grid", unit="px", low=16, high=384, stages=(DATA,)),
     P("curve_contents", int, 4, "contents behind the level curves", low=1, stages=(DATA,)),
 
     # 20 meta pre-training
@@ -71,19 +71,19 @@ _PARAMETERS = [
     P("edge_depth", int, 0, "layers of the edge GCN, 0 for the preset", low=0, high=8, stages=(META,)),
     P("meta_algorithm", str, "maml", "meta-learner", choices=("maml", "meta-sgd"), stages=(META,)),
     P("meta_first_order", bool, True, "leave second derivatives out", stages=(META,)),
-    P("meta_steps", int, 30, "outer steps", low=0, stages=(META,)),
+    P("meta_steps", int, 120, "outer steps", low=0, stages=(META,)),
     P("meta_lr", float, 0.001, "outer learning rate", low=0, stages=(META,)),
-    P("meta_tasks", int, 3, "tasks in a meta-batch", low=1, stages=(META,)),
-    P("meta_support", int, 16, "support pictures of a task", low=2, stages=(META,)),
-    P("meta_query", int, 16, "query pictures of a task", low=2, stages=(META,)),
+    P("meta_tasks", int, 2, "tasks in a meta-batch", low=1, stages=(META,)),
+    P("meta_support", int, 10, "support pictures of a task", low=2, stages=(META,)),
+    P("meta_query", int, 10, "query pictures of a task", low=2, stages=(META,)),
     P("meta_inner_lr", float, 0.01, "inner learning rate, initial value for meta-sgd", low=0, stages=(META,)),
     P("meta_inner_steps", int, 1, "inner steps", low=1, stages=(META,)),
-    P("meta_crop", int, 96, "side of training crops", unit="px", low=32, stages=(META,)),
+    P("meta_crop", int, 64, "side of training crops", unit="px", low=32, stages=(META,)),
     P("meta_shots", list, [5, 10, 20], "labelled pictures for adaptation", items=int, low=1, stages=(META,)),
     P("meta_seeds", int, 3, "seeds of the adaptation experiment", low=1, stages=(META,)),
 
     # 30 distortion graphs
-    P("graph_steps", int, 60, "steps of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_steps", int, 120, "steps of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_lr", float, 0.001, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
     P("graph_batch", int, 16, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),
@@ -92,7 +92,7 @@ _PARAMETERS = [
     P("graph_lambda", float, 0.25, "weight of the level loss", low=0, stages=(GRAPH,)),
     P("graph_normalise_codes", bool, False, "type codes of length 1 in the triplet loss", stages=(GRAPH,)),
     P("graph_detach_pairs", bool, False, "gradient through the anchor graph alone", stages=(GRAPH,)),
-    P("graph_classify", float, 0.25, "weight of naming each picture, 0 in the paper", low=0, stages=(GRAPH,)),
+    P("graph_classify", float, 1.0, "weight of naming each picture, 0 in the paper", low=0, stages=(GRAPH,)),
     P("graph_quality", float, 0.25, "weight of the score head, 0 in the paper", low=0, stages=(GRAPH,)),
     P("level_target", str, "severity", "target of the level branch", choices=("severity", "raw"), stages=(GRAPH,)),
     P("level_loss", str, "kl", "loss of the level branch", choices=("kl", "sampled_mse"), stages=(GRAPH,)),
@@ -125,10 +125,10 @@ _PARAMETERS = [
 
     # 60 ablations
     P("ablation_rows", list, [], "rows to run, empty for all", stages=(ABLATE,)),
-    P("ablation_steps", int, 36, "steps that a row spends on all of its stages together", low=3, stages=(ABLATE,)),
+    P("ablation_steps", int, 27, "steps that a row spends on all of its stages together", low=3, stages=(ABLATE,)),
     P("ablation_batch", int, 16, "crops in a step", low=4, stages=(ABLATE,)),
     P("ablation_crop", int, 64, "side of crops", unit="px", low=32, stages=(ABLATE,)),
-    P("ablation_whole", int, 256, "longer side of whole pictures", unit="px", low=64, stages=(ABLATE,)),
+    P("ablation_whole", int, 160, "longer side of whole pictures", unit="px", low=64, stages=(ABLATE,)),
     P("ablation_lr", float, 0.002, "learning rate of every stage", low=0, stages=(ABLATE,)),
     P("ablation_seeds", int, 3, "seeds of every row, fewer than 3 decide nothing", low=1, stages=(ABLATE,)),
 
