@@ -32,7 +32,8 @@ def mean_shift(x: Tensor, shift: float) -> Tensor:
 
 
 def quantisation(x: Tensor, thresholds: float) -> Tensor:
-    """Multi-level Otsu over all channels of an image: that many thresholds, each class replaced by its mean.
+    """Multi-level Otsu over all channels of an image: that many thresholds, each class replaced by its mean
+    but for the outer two, which take the picture's own ends: a stretch afterwards then changes nothing.
 
     The thresholds maximise the variance between classes. For a histogram of 256 bins with cumulative mass P and first
     moment S, a class (i, j] adds (S_j - S_i)^2 / (P_j - P_i); dynamic programming over the last threshold finds the
@@ -64,7 +65,10 @@ def quantisation(x: Tensor, thresholds: float) -> Tensor:
         inside = (levels >= start[:, None]) & (levels < edge[:, None])
         table = torch.where(inside, mean[:, None].float() / (bins - 1), table)
         edge = start
-    return table.gather(1, codes).reshape(x.shape)
+    values = table.gather(1, codes)
+    low, high = torch.aminmax(values, dim=1, keepdim=True)
+    first, last = torch.aminmax(x.flatten(1), dim=1, keepdim=True)
+    return torch.where(values == low, first, torch.where(values == high, last, values)).reshape(x.shape)
 
 
 @functools.cache
