@@ -1,7 +1,7 @@
-"""Ablations: every row is an overlay file of params/ablations, trained with equal compute, several seeds, same pictures.
+"""Ablations: every row is an overlay file of params/ablations; equal compute, several seeds, the same pictures.
 
-Equal compute means that every row pushes the same number of pixels through forward and backward passes, whatever share of
-them its stages take: a row without pre-training fine-tunes longer. Seconds are reported beside it.
+Equal compute: every row pushes the same number of pixels through forward and backward passes, whatever share its
+stages take, so that a row without pre-training fine-tunes longer. Seconds are reported beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STAGES = ("meta", "graph", "finetune")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its name, its overlay params/ablations/<file>.yaml, the part of the table, and what it is held against."""
+    """One row: name, overlay params/ablations/<file>.yaml, title, part of the table, and the row it is held against."""
 
     name: str
     file: str
@@ -50,12 +50,13 @@ ROWS = (
 
 
 def rows(names: Iterable[str] = ()) -> list[Row]:
-    """The rows of these names in the order of the table, and the rows that they are held against; all without names."""
+    """The rows of these names in the order of the table; without names all of them."""
     known = {row.name: row for row in ROWS}
     wanted = set(names) or set(known)
     for name in wanted:
         if name not in known:
-            raise UserError(f"ablation_rows: there is no row '{name}'{did_you_mean(name, known)}; rows: {', '.join(known)}")
+            hint = did_you_mean(name, known)
+            raise UserError(f"ablation_rows: there is no row '{name}'{hint}; the rows are {', '.join(known)}")
     return [row for row in ROWS if row.name in wanted]
 
 
@@ -107,20 +108,21 @@ def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, d
     from gmiqa_core.synthetic import Pool, test_batches
 
     whole = (round(p.ablation_whole * 0.75), p.ablation_whole)
-    options = {"whole": whole, "per_cell": 2, "reuse": 10**6, "seed": seed, "background": False}
+    options: dict[str, Any] = {"whole": whole, "per_cell": 2, "reuse": 10**6, "seed": seed, "background": False}
     pictures, target, content = [], [], []
     for number, batch in enumerate(test_batches(test, whole=whole, seed=seed)):
         keep = ((batch.level - 1) == (batch.type + number) % 5).nonzero()[:, 0]
         pictures += list((batch.images[keep] * 255).round().byte())
         target.append(batch.quality[keep].numpy())
         content.append(np.full(len(keep), number))
-    return Bench(Pool(training, crop=p.ablation_crop, **options), Pool(training, crop=None, **options), whole[0] * whole[1],
-                 pictures, np.concatenate(target), np.concatenate(content), p.ablation_steps, p.ablation_batch,
-                 p.ablation_crop, p.ablation_lr, p.preset, p.finetune_graph, device)  # fmt: skip
+    crops, wholes = (Pool(training, crop=crop, **options) for crop in (p.ablation_crop, None))
+    return Bench(crops, wholes, whole[0] * whole[1], pictures, np.concatenate(target), np.concatenate(content),
+                 p.ablation_steps, p.ablation_batch, p.ablation_crop, p.ablation_lr, p.preset, p.finetune_graph,
+                 device)  # fmt: skip
 
 
 def plan(settings: Mapping[str, Any], bench: Bench) -> pd.DataFrame:
-    """Stages of a row -> index stage; pictures (a step), steps, pixels (in all). The budget is shared equally among its stages."""
+    """Stages of a row -> index stage; pictures (a step), steps, pixels (in all). They share the budget equally."""
     stages = [s for s in STAGES if s == "finetune" or settings[f"{s}_steps"] > 0]
     whole = settings["finetune_crop"] == 0
     share = bench.steps * bench.batch * bench.crop**2 / len(stages)
@@ -147,7 +149,7 @@ def train(row: Row, bench: Bench, seed: int, folder: Path) -> tuple[Any, dict[st
     torch.manual_seed(seed)
     model = network.build(bench.preset, **switches(settings), finetune_graph=bench.finetune_graph).to(bench.device)
     todo = plan(settings, bench)
-    quiet = {"report": lambda *_: None, "seed": seed, "checkpoint_every": 10**9, "clip": 1.0}
+    quiet: dict[str, Any] = {"report": lambda *_: None, "seed": seed, "checkpoint_every": 10**9, "clip": 1.0}
     if "meta" in todo.index:
         _meta(model, bench, todo.loc["meta"], folder / "meta", quiet)
     if "graph" in todo.index:
@@ -170,7 +172,7 @@ def _loop(model: Any, objective: Any, todo: Any, folder: Path, lr: float, quiet:
 
 
 def _meta(model: Any, bench: Bench, todo: Any, folder: Path, quiet: dict[str, Any]) -> None:
-    """Meta-train backbone, pyramid and NodeBuilder of `model` in place; BatchNorm statistics are estimated afterwards."""
+    """Meta-train backbone, pyramid and NodeBuilder of `model` in place; estimate BatchNorm statistics afterwards."""
     from gmiqa_core import meta_learning
     from gmiqa_core.network import QualityRegressor
 
@@ -189,12 +191,14 @@ def predict(model: Any, row: Row, bench: Bench, seed: int = 0) -> np.ndarray:
     from gmiqa_core import finetuning
 
     crop = overlay(row).finetune_crop
-    options = {"crops": 4, "crop": bench.crop, "seed": seed} if crop else {}
+    options: dict[str, Any] = {"crops": 4, "crop": bench.crop, "seed": seed} if crop else {}
     return finetuning.predict(model, bench.test, max_side=None, **options)["mu"].to_numpy()
 
 
-def table(predictions: dict[str, np.ndarray], bench: Bench, chosen: Sequence[Row], bootstrap: int, seed: int = 0) -> pd.DataFrame:
-    """Predictions (seeds, n) per row -> SROCC and PLCC with intervals, and the paired outcome against its reference row."""
+def table(
+    predictions: dict[str, np.ndarray], bench: Bench, chosen: Sequence[Row], bootstrap: int, seed: int = 0
+) -> pd.DataFrame:
+    """Predictions (seeds, n) per row -> SROCC and PLCC with intervals, and the paired outcome against another row."""
     result = []
     for row in chosen:
         line: dict[str, Any] = {"row": row.name, "title": row.title, "part": row.part}
@@ -204,7 +208,8 @@ def table(predictions: dict[str, np.ndarray], bench: Bench, chosen: Sequence[Row
         if row.against in predictions:
             pair = (predictions[row.name], predictions[row.against])
             against = compare(*pair, bench.target, "srocc", bench.content, bootstrap, seed)
-            line |= {"against": row.against, "delta": against.delta, "delta_low": against.low, "delta_high": against.high,
-                     "outcome": against.outcome, "sentence": against.sentence(row.name, row.against)}  # fmt: skip
+            line |= {"against": row.against, "delta": against.delta, "delta_low": against.low,
+                     "delta_high": against.high, "outcome": against.outcome,
+                     "sentence": against.sentence(row.name, row.against)}  # fmt: skip
         result.append(line)
     return pd.DataFrame(result)
