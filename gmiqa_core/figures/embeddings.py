@@ -35,8 +35,8 @@ def _points(ax: Axes, Y: np.ndarray, levels: np.ndarray, colours: Any, use: np.n
     colours = np.asarray(colours)
     for level, marker in enumerate(LEVEL_MARKERS, 1):
         rows = (levels == level) & (True if use is None else use)
-        look: dict[str, Any] = {"s": _size(level), "marker": marker, "linewidths": 0.3, "edgecolors": "white", "zorder": 3}
-        ax.scatter(Y[rows, 0], Y[rows, 1], c=colours[rows], **look)
+        look: dict[str, Any] = {"s": _size(level), "marker": marker, "linewidths": 0.3, "edgecolors": "white"}
+        ax.scatter(Y[rows, 0], Y[rows, 1], c=colours[rows], zorder=3, **look)
 
 
 def _colours(types: np.ndarray) -> np.ndarray:
@@ -163,4 +163,25 @@ def numbers(table: pd.DataFrame) -> Figure:
             ax.set_title(MEASURES[name], fontsize=10)
             ax.grid(axis="x")
         figure.supxlabel("value with 95 % interval; dashed: chance", fontsize=10)
+    return figure
+
+
+def pictures(Y: np.ndarray, chosen: np.ndarray, images: np.ndarray, titles: list[str], colours: list[str]) -> Figure:
+    """All points in grey, and at `chosen` ones their pictures (k,h,w,3), framed in the colour of their group."""
+    import matplotlib.pyplot as plt
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    with style():
+        figure, ax = plt.subplots(figsize=(9, 6.2))
+        ax.scatter(Y[:, 0], Y[:, 1], s=7, c=GREY, linewidths=0)
+        for row, image, title, colour in zip(chosen, images, titles, colours, strict=True):
+            box = OffsetImage(image, zoom=46 / max(image.shape[:2]))
+            frame = {"edgecolor": colour, "linewidth": 2, "boxstyle": "square,pad=0.05"}
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.75}
+            ax.add_artist(AnnotationBbox(box, tuple(Y[row]), bboxprops=frame))
+            ax.annotate(title, tuple(Y[row]), xytext=(0, -27), textcoords="offset points", ha="center", va="top",
+                        fontsize=7.5, zorder=9, bbox=paper)  # fmt: skip
+        ax.margins(0.07)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     return figure

@@ -42,8 +42,8 @@ def methods(scored: pd.DataFrame, metrics: dict[str, str], ours: str, part: str 
                 offset = (k - (len(parts) - 1) / 2) * -0.24
                 label = f"{name}, n = {int(rows['n'].max())}"
                 _intervals(ax, np.arange(len(names)) + offset, rows, PALETTE[k], "osD^"[k % 4], label)
-            for k in np.flatnonzero(rows["value"].isna()):
-                ax.text(0.02, k, "not defined: constant", va="center", color=MUTED, fontsize=9)
+            for place in np.flatnonzero(rows["value"].isna()):
+                ax.text(0.02, float(place), "not defined: constant", va="center", color=MUTED, fontsize=9)
             ax.set(title=title, yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
             ax.grid(axis="x")
         for text in axes[0][0].get_yticklabels():
