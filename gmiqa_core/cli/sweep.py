@@ -16,7 +16,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side")
     parser.add_argument("--index", type=int, metavar="K", help="only the K-th run, from 0: for Slurm arrays")
     parser.add_argument("--results", action="store_true", help="only collect the table of what is finished")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray needs the extra gmiqa[ray]")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="an extra: docs/cluster.md")
 
 
 def run(args: argparse.Namespace) -> int:
