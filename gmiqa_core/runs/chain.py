@@ -45,6 +45,9 @@ class Chain(Plan):
         except (KeyboardInterrupt, Stopped) as stop:
             self.say("\nstopped. What is done stays done; the same command continues from here.")
             return 130 if isinstance(stop, KeyboardInterrupt) else 143
+        except OSError as error:  # a full disk, a folder taken away
+            self.say(f"\nstopped: {error}. Put that right; then the same command continues from here.")
+            return 1
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -90,7 +90,8 @@ def _point(sweep: str, base: list[str], stages: list[str], values: dict[str, Any
 def execute(points: list[Point], jobs: int = 1) -> list[int]:
     """Run the points, ``jobs`` side by side, each chain's words in its folder's chain.txt; their exit statuses."""
     root, clock = provenance.repository_root(), time.monotonic()
-    waiting, running, statuses = list(enumerate(points)), {}, [0] * len(points)
+    waiting, statuses = list(enumerate(points)), [0] * len(points)
+    running: dict[int, subprocess.Popen[bytes]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
