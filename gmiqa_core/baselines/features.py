@@ -120,10 +120,12 @@ class _Stored:
     def __init__(self, folder: str | Path | None, features: str, max_side: int):
         self.features, self.max_side, self.fresh = features, max_side, False
         self.file = Path(folder) / f"{features}-{max_side}-{_version()}.npz" if folder else None
-        if self.file is not None and self.file.is_file():
-            with np.load(self.file) as archive:
-                for digest, row in zip(archive["digests"], archive["rows"], strict=True):
-                    _MEMORY.setdefault((features, max_side, str(digest)), row)
+        for name in (features, FEATURES[features].within):
+            file = Path(folder) / f"{name}-{max_side}-{_version()}.npz" if folder and name else None
+            if file is not None and file.is_file():
+                with np.load(file) as archive:
+                    for digest, row in zip(archive["digests"], archive["rows"], strict=True):
+                        _MEMORY.setdefault((name, max_side, str(digest)), row)
 
     def has(self, digest: str) -> bool:
         return self._find(digest) is not None

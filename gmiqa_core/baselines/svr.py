@@ -14,6 +14,7 @@ from gmiqa_core.baselines.features import FEATURES, matrix
 class FeatureSVR(Baseline):
     """Standardised features, clipped at 5 deviations, and epsilon-SVR with a radial kernel.
 
+    Features that are never negative and lean to one side (variances, mostly) enter as logarithms.
     features   "brisque" or "extended"
     C, gamma   None: the best of a small grid by 3-fold cross-validation on the training part; gamma is in units of
                1 / number of features
@@ -31,24 +32,29 @@ class FeatureSVR(Baseline):
         from sklearn.svm import SVR
 
         x = matrix(pictures, self.features, self.max_side, self.cache)
+        spread = x.std(0)
+        skewness = ((x - x.mean(0)) ** 3).mean(0) / np.maximum(spread, 1e-9) ** 3
+        self.logarithmic = (x.min(0) >= 0) & (skewness > 1)
+        x = self._logarithms(x)
         self.centre, self.scale = x.mean(0), x.std(0)
         self.scale[self.scale < 1e-9] = 1.0
-        z = self._standardised(x)
+        z = ((x - self.centre) / self.scale).clip(-5, 5)
         self.chosen = self._choose(z, quality)
         self.model = SVR(**self._arguments(*self.chosen), cache_size=500).fit(z, quality)
 
     def _predict(self, pictures: list[Any]) -> np.ndarray:
-        return self.model.predict(self._standardised(matrix(pictures, self.features, self.max_side, self.cache)))
+        x = self._logarithms(matrix(pictures, self.features, self.max_side, self.cache))
+        return self.model.predict(((x - self.centre) / self.scale).clip(-5, 5))
 
-    def _standardised(self, x: np.ndarray) -> np.ndarray:
-        return ((x - self.centre) / self.scale).clip(-5, 5)
+    def _logarithms(self, x: np.ndarray) -> np.ndarray:
+        return np.where(self.logarithmic, np.log(np.maximum(x, 0) + 1e-3), x)
 
     def _arguments(self, C: float, gamma: float) -> dict[str, Any]:
         return {"kernel": "rbf", "C": C, "gamma": gamma / len(FEATURES[self.features].names), "epsilon": self.epsilon}
 
     def _choose(self, z: np.ndarray, quality: np.ndarray) -> tuple[float, float]:
         """C and gamma; the grid is searched on 1,500 training pictures at most."""
-        grid_C = (0.1, 0.3, 1.0, 3.0) if self.C is None else (self.C,)
+        grid_C = (0.3, 1.0, 3.0) if self.C is None else (self.C,)
         grid_gamma = (0.1, 0.3, 1.0) if self.gamma is None else (self.gamma,)
         if len(grid_C) * len(grid_gamma) == 1 or len(quality) < 12:
             return grid_C[len(grid_C) // 2], grid_gamma[len(grid_gamma) // 2]
