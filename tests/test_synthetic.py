@@ -74,7 +74,8 @@ def test_a_batch_holds_every_cell_before_any_comes_twice():
 
 def test_a_graph_has_one_type_mixed_levels_and_mixed_contents():
     g = pool(per_cell=2).graph(3, 10, type=11)
-    assert set(g.type.tolist()) == {11} and set(g.level.tolist()) == {1, 2, 3, 4, 5} and len(set(g.content.tolist())) == 6
+    assert set(g.type.tolist()) == {11} and set(g.level.tolist()) == {1, 2, 3, 4, 5}
+    assert len(set(g.content.tolist())) == 6
     drawn_types = {int(pool().graph(step, 2).type[0]) for step in range(12)}
     assert len(drawn_types) > 2
 

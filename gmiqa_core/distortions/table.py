@@ -35,7 +35,7 @@ TYPES: tuple[Type, ...] = (
     Type(5, "colour_shift", "Colour shift", "colour", (1, 3, 6, 8, 12), colour.colour_shift, "shift, px", True,
          "human scores turn slightly after level 3"),
     Type(6, "colour_quantisation", "Colour quantisation (dithered palette)", "colour", (64, 48, 32, 16, 8),
-         colour.colour_quantisation, "colours", note="an octree palette instead of minimum variance", codec=True),
+         colour.colour_quantisation, "colours", note="a k-means palette instead of minimum variance", codec=True),
     Type(7, "saturation_hsv", "Saturation (HSV)", "colour", (0.4, 0.2, 0.1, 0, -0.4), colour.saturation_hsv, "factor"),
     Type(8, "saturation_lab", "Saturation (Lab)", "colour", (1, 2, 3, 6, 9), colour.saturation_lab, "factor",
          note="level 1 is the identity"),

@@ -21,8 +21,16 @@ def _array(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).cpu().numpy()
 
 
-def contact_sheet(pictures: Tensor) -> Any:
-    """(25,5,3,s,s) in [0,1], types 1..25 by levels 1..5 -> all 125 cells, ordered by group, each with its human score."""
+def window(pictures: Tensor, side: int) -> Tensor:
+    """The middle of (n,3,h,w), at most side by side pixels, unscaled: artefacts show as they are."""
+    h, w = pictures.shape[-2:]
+    side = min(side, h, w)
+    top, left = (h - side) // 2, (w - side) // 2
+    return pictures[..., top : top + side, left : left + side]
+
+
+def contact_sheet(pictures: Sequence[Tensor]) -> Any:
+    """25 x (5,3,s,s) in [0,1], types 1..25 by levels 1..5 -> all 125 cells by group, each with its human score."""
     import matplotlib.pyplot as plt
 
     width, gap, title, columns = 9.0, 0.04, 0.2, 2
@@ -40,7 +48,7 @@ def contact_sheet(pictures: Tensor) -> Any:
             for level in range(5):
                 x = left + level * (side + gap)
                 axis = figure.add_axes((x / width, (top - title - side) / height, side / width, side / height))
-                axis.imshow(_array(pictures[entry.id - 1, level]))
+                axis.imshow(_array(pictures[entry.id - 1][level]))
                 axis.set_axis_off()
                 score = calibration.MEAN[entry.id - 1][level]
                 axis.text(
@@ -107,8 +115,8 @@ def cells_scatter(metric: Tensor, rho: float, name: str = "HaarPSI") -> Any:
     return figure
 
 
-def unordered_levels(pictures: Tensor, metric: Tensor) -> Any:
-    """The types whose level is no severity, pictures (k,5,3,s,s): five levels each, with parameter, human score, metric."""
+def unordered_levels(pictures: Sequence[Tensor], metric: Tensor) -> Any:
+    """The types whose level is no severity, pictures k x (5,3,s,s): each level with parameter, human score, metric."""
     import matplotlib.pyplot as plt
 
     with style(0.9):

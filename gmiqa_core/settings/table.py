@@ -59,7 +59,7 @@ _PARAMETERS = [
     P("checkpoint", str, "", "checkpoint to score with, empty for the bundled model", stages=(START,)),
 
     # 10 data and distortions
-    P("grid_content", str, "chelsea", "content shown in the 25 x 5 grid, the first one if it is not there", stages=(DATA,)),
+    P("grid_content", str, "chelsea", "content shown in the 25 x 5 grid, else the first", stages=(DATA,)),
     P("grid_side", int, 128, "side of the part shown in the grid", unit="px", low=16, high=384, stages=(DATA,)),
     P("curve_contents", int, 4, "contents behind the level curves", low=1, stages=(DATA,)),
 
@@ -100,6 +100,10 @@ _PARAMETERS = [
 
     # 40 fine-tuning
     P("finetune_steps", int, 60, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
+    P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
+      stages=(FINETUNE,)),
+    P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
+      stages=(FINETUNE,)),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
     P("finetune_lr_backbone", float, 0.0003, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
     P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),

@@ -1,0 +1,116 @@
+"""Distortions: images/s per type and for the uniform mix, peak memory; what a training step waits for the pool.
+
+``python -m benchmarks.distortions [--threads 2] [--device cuda]``; ``--order FOLDER`` checks the order of levels instead: a
+full-reference metric of our output against the human scores of KADID-10k, for every type, on the pictures of a folder.
+"""
+
+import argparse
+import resource
+import time
+
+import torch
+from torch import Tensor
+
+from gmiqa_core.distortions import TYPES, calibration, distort, stretch_range
+from gmiqa_core.distortions.reference_metric import haarpsi
+from gmiqa_core.synthetic import Pool, bring_to_size, contents, split_contents
+
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--order", metavar="FOLDER", help="pristine pictures, or `embedded`")
+    parser.add_argument("--every", type=int, default=1, help="with --order: take every n-th picture")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.order:
+        return order(options.order, options.every)
+    for size in ((256, 256), (384, 512)):
+        speed(size, options.device, options.threads)
+    if options.device == "cpu":
+        pool_share()
+
+
+def speed(size: tuple[int, int], device: str, threads: int) -> None:
+    """Images/s of each type over levels 1 to 5, and of batches that mix all 125 cells."""
+    pictures = [bring_to_size(c.image, (800, 800), max(size)) for c in contents("embedded", limit=8)]
+    few = torch.stack([p[:, : size[0], : size[1]] for p in pictures]).float() / 255
+    batch = few.repeat(BATCH // len(few), 1, 1, 1).to(device)
+    print(f"\nbatch of {BATCH}, 3x{size[0]}x{size[1]}, {device}, {threads} threads")
+    rates = {}
+    for entry in TYPES:
+        levels = 1 + torch.arange(BATCH) % 5
+        rates[entry.name] = BATCH / seconds(batch, entry.id, levels)
+    # Every cell appears once in 125 pictures: four batches of 32 with three cells twice.
+    cells = torch.randperm(125, generator=torch.Generator().manual_seed(0))
+    cells = torch.cat([cells, cells[:3]]).reshape(4, BATCH)
+    mix = 4 * BATCH / sum(seconds(batch, c // 5 + 1, c % 5 + 1) for c in cells)
+    plain = [t for t in TYPES if not t.codec]
+    kinds = torch.tensor([plain[i % len(plain)].id for i in range(BATCH)])
+    tensors = BATCH / seconds(batch, kinds, 1 + torch.arange(BATCH) % 5)
+    for name, rate in rates.items():
+        print(f"  {name:28s} {rate:8.0f} images/s   {rate / mix:6.2f} of the mix")
+    print(f"  uniform mix of 125 cells     {mix:8.0f} images/s;  without the codecs {tensors:.0f}")
+    print(f"  slowest: {min(rates, key=lambda k: rates[k])}, {min(rates.values()):.0f} images/s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  peak memory of the process so far {peak:.0f} MB (the batch itself {batch.nbytes / 2**20:.0f} MB)")
+
+
+def seconds(batch: Tensor, types: int | Tensor, levels: Tensor, repeats: int = 2) -> float:
+    """The best of some runs: other programs on the machine only ever slow one down."""
+    best = float("inf")
+    for _ in range(repeats):
+        synchronise(batch)
+        began = time.perf_counter()
+        distort(batch, types, levels)
+        synchronise(batch)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def synchronise(batch: Tensor) -> None:
+    if batch.is_cuda:
+        torch.cuda.synchronize()
+
+
+def pool_share(steps: int = 24, crop: int = 128, n: int = 32) -> None:
+    """Part of the time that training at this crop waits for its pool, after the first step."""
+    from gmiqa_core import network
+
+    model = network.build("quick").train()
+    pool = Pool(split_contents(contents("embedded"))[0], crop=crop, draws=n)
+    pool.batch(0, n)
+    waited, began = pool.waited, time.perf_counter()
+    for step in range(steps):
+        batch = pool.batch(step, n)
+        model.nodes(batch.images).square().mean().backward()
+    total = time.perf_counter() - began
+    share = (pool.waited - waited) / total
+    print(f"\npool, crop {crop}, batch {n}, reuse {pool.reuse}: {share:.1%} of a training step is waiting for it "
+          f"({total / steps * 1000:.0f} ms a step, quick network)")
+
+
+def order(folder: str, every: int) -> None:
+    """Spearman of the metric's mean over contents with the human scores, per type and over all cells."""
+    from scipy.stats import spearmanr
+
+    pictures = [stretch_range(bring_to_size(c.image)[None].float() / 255) for c in contents(folder)[::every]]
+    metric = torch.zeros(25, 5)
+    for x in pictures:
+        for entry in TYPES:
+            metric[entry.id - 1] += haarpsi(distort(x.expand(5, -1, -1, -1), entry.id, [1, 2, 3, 4, 5]), x)
+    metric /= len(pictures)
+    print(f"HaarPSI of our output over {len(pictures)} pictures against KADID-10k's mean scores")
+    for entry, ours, people in zip(TYPES, metric, calibration.QUALITY, strict=True):
+        rho = spearmanr(ours, people).statistic
+        values = " ".join(f"{v:.3f}" for v in ours.tolist()) + "  | " + " ".join(f"{v:.3f}" for v in people.tolist())
+        note = "levels are no order of severity" if entry.id in calibration.UNORDERED else ""
+        print(f"{entry.id:3d} {entry.name:26s} {values}  Spearman {rho:5.2f} {note}")
+    print(f"all 125 cells: Spearman {spearmanr(metric.flatten(), calibration.QUALITY.flatten()).statistic:.3f}")
+
+
+if __name__ == "__main__":
+    main()
