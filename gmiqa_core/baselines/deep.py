@@ -45,7 +45,7 @@ class CNNIQA(Baseline):
         def objective(model: nn.Module, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
             rng = np.random.default_rng((self.seed, step, micro))
             chosen = rng.integers(len(patches), size=self.batch)
-            batch = torch.stack([patches[i][rng.integers(len(patches[i]))] for i in chosen]).float()
+            batch = torch.stack([patches[i][rng.integers(len(patches[i]))].float() for i in chosen])
             wanted = (target[chosen] - self.centre) / self.scale
             return F.l1_loss(model(batch.to(self.device)), wanted.to(self.device)), {}
 
