@@ -10,7 +10,7 @@ its (type, level) cell in KADID-10k and s_std the spread of the cell's human sco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmiqa_core import training
-from gmiqa_core.network import GMIQA
+from gmiqa_core.network import GMIQA, build
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic import Batch, Content, Pool
 
@@ -162,13 +162,19 @@ def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: s
 
 @dataclass
 class Probe:
-    """What graphs of unseen contents say. codes and types: one row per graph, by N; accuracy: nearest-neighbour type
-    accuracy by N; nodes: every picture of every graph with its severity, spread, mu and sigma."""
+    """What graphs of unseen contents say. codes: N -> (graphs, type_width); graphs: N, type and hit (its nearest
+    neighbour has its type), in the order of codes; nodes: N, type, level, content, severity, spread, mu, sigma of every
+    picture of every graph."""
 
     codes: dict[int, Tensor]
-    types: dict[int, Tensor]
-    accuracy: pd.DataFrame
+    graphs: pd.DataFrame
     nodes: pd.DataFrame
+
+    def summary(self) -> pd.DataFrame:
+        """By N: type accuracy, the level branch's mean absolute error, number of graphs."""
+        error = (self.nodes["mu"] - self.nodes["severity"]).abs().groupby(self.nodes["N"]).mean()
+        hits = self.graphs.groupby("N")["hit"]
+        return pd.DataFrame({"type_accuracy": hits.mean(), "level_error": error, "graphs": hits.size()})
 
 
 @torch.no_grad()
@@ -193,7 +199,7 @@ def probe(model: GMIQA, batch: Batch, sizes: Sequence[int] = (1, 16), graphs: in
     V = all_nodes(model, batch.images) if V is None else V
     type_of, content_of = batch.type.cpu().numpy(), batch.content.cpu().numpy()
     model.eval()
-    codes, types, accuracy, nodes = {}, {}, [], []
+    codes, named, nodes = {}, [], []
     for n in sizes:
         rng = np.random.default_rng((seed, n))
         members, kinds, half = [], [], []
@@ -207,16 +213,56 @@ def probe(model: GMIQA, batch: Batch, sizes: Sequence[int] = (1, 16), graphs: in
         parts = [_read(model, V[i.to(V.device)]) for i in index.split(max(1, 1024 // n))]
         code, mu, sigma = (torch.cat(x) for x in zip(*parts, strict=True))
         distance = torch.cdist(code, code).masked_fill(side[:, None] == side[None], torch.inf)
-        hit = (kind[distance.argmin(1)] == kind).float()
-        codes[n], types[n] = code, kind
-        accuracy.append({"N": n, "accuracy": float(hit.mean()), "graphs": len(hit)})
+        codes[n] = code
+        named.append(pd.DataFrame({"N": n, "type": kind.numpy(), "hit": (kind[distance.argmin(1)] == kind).numpy()}))
         rows = index.flatten()
         nodes.append(pd.DataFrame({
             "N": n, "type": type_of[rows], "level": batch.level.cpu().numpy()[rows], "content": content_of[rows],
             "severity": batch.severity.cpu().numpy()[rows], "spread": batch.spread.cpu().numpy()[rows],
             "mu": mu.flatten().numpy(), "sigma": sigma.flatten().numpy(),
         }))  # fmt: skip
-    return Probe(codes, types, pd.DataFrame(accuracy), pd.concat(nodes, ignore_index=True))
+    return Probe(codes, pd.concat(named, ignore_index=True), pd.concat(nodes, ignore_index=True))
+
+
+def watch(batch: Batch, sizes: Sequence[int] = (1, 16), **options: Any) -> Callable[[GMIQA], dict[str, float]]:
+    """`evaluate` for training.train: type accuracy and level error by N; `score` is the accuracy at the largest N."""
+
+    def evaluate(model: GMIQA) -> dict[str, float]:
+        table = probe(model, batch, sizes, **options).summary()
+        values = {f"{name}_{n}": float(table.loc[n, name]) for n in sizes for name in ("type_accuracy", "level_error")}
+        return {"score": values[f"type_accuracy_{max(sizes)}"], **values}
+
+    return evaluate
+
+
+def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: int = 400, lr: float = 3e-3,
+                       seed: int = 0) -> GMIQA:
+    """A copy of `model` whose level branch alone is trained anew on the fixed nodes V (n,d) of `batch`, each a graph of
+    one: what a loss does to sigma, everything else being equal."""
+    torch.manual_seed(seed)
+    copy = build(**model.config).to(V.device)
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("level_branch.")}
+    copy.load_state_dict(kept, strict=False)
+    optimizer = torch.optim.Adam(copy.level_branch.parameters(), lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        mu, sigma = (x[:, 0] for x in copy.eval().level(V[:, None]))
+        level_loss(loss, mu, sigma, batch.severity.to(V.device), batch.spread.to(V.device)).backward()
+        optimizer.step()
+    return copy
+
+
+@torch.no_grad()
+def edge_variance(model: GMIQA, V: Tensor, depth: int | None = None, seed: int = 0) -> list[float]:
+    """Variance of the edges (N,N,width) about their graph's mean, as a share of their energy, before and after each
+    layer; V (N,d). With `depth`: of an edge GCN of that depth at its random start."""
+    if depth is not None:
+        torch.manual_seed(seed)
+        model = build(**{**model.config, "edge_depth": depth}).to(V.device)
+    layers: list[Tensor] = []
+    model.edges(V, layers)
+    flat = [E.flatten(0, 1) for E in layers]
+    return [float((E - E.mean(0)).square().sum() / E.square().sum().clamp(min=1e-30)) for E in flat]
 
 
 def _read(model: GMIQA, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,167 @@
+"""Graph pre-training: the losses' minima, draws that repeat, the paper's variants, the probe."""
+
+import numpy as np
+import pytest
+import torch
+
+from gmiqa_core import network, pretraining
+from gmiqa_core.pretraining import graph_objective, level_loss, probe, triplet_loss
+from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic import Batch
+
+
+class Toy:
+    """A pool whose types are colours: a pure function of (step, n), instant."""
+
+    types = (1, 2, 3, 4)
+
+    def of(self, rng, kind, n):
+        level = rng.integers(1, 6, n)
+        colour = np.eye(3)[kind % 3] * (0.4 + 0.1 * kind)
+        images = colour[None, :, None, None] + 0.08 * level[:, None, None, None] * rng.random((n, 3, 32, 32))
+        severity = torch.tensor(level / 5, dtype=torch.float32)
+        return Batch(torch.tensor(images, dtype=torch.float32).clamp(0, 1), 1 - severity, torch.full((n,), 0.1),
+                     torch.full((n,), kind), torch.tensor(level), severity, torch.tensor(rng.integers(0, 4, n)))
+
+    def triplet(self, step, n):
+        rng = np.random.default_rng(step)
+        same, other = rng.choice(self.types, 2, replace=False)
+        return tuple(self.of(rng, int(kind), n) for kind in (same, same, other))
+
+
+def everything(n=8):
+    rng = np.random.default_rng(0)
+    return Batch.cat(Toy().of(rng, kind, n) for kind in Toy.types)
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    return network.build("tiny", **options)
+
+
+def test_kl_is_least_at_the_true_mean_and_spread():
+    target, spread = torch.tensor([0.3]), torch.tensor([0.12])
+    assert float(level_loss("kl", target, spread, target, spread)) == pytest.approx(0, abs=1e-6)
+    for mu, sigma in ((0.35, 0.12), (0.3, 0.09), (0.3, 0.2)):
+        assert float(level_loss("kl", torch.tensor([mu]), torch.tensor([sigma]), target, spread)) > 0.01
+
+
+def test_kl_equals_torch_s_on_gaussians():
+    torch.manual_seed(0)
+    mu, sigma, target, spread = torch.rand(4, 20) + 0.05
+    expected = torch.distributions.kl_divergence(torch.distributions.Normal(target, spread),
+                                                 torch.distributions.Normal(mu, sigma)).mean()
+    torch.testing.assert_close(level_loss("kl", mu, sigma, target, spread), expected)
+
+
+def test_sampled_mse_is_squared_error_plus_variance_and_so_least_at_sigma_zero():
+    torch.manual_seed(0)
+    mu, target, spread = torch.full((200_000,), 0.4), torch.tensor(0.5), torch.tensor(0.1)
+    for sigma in (0.0, 0.1, 0.3):
+        value = level_loss("sampled_mse", mu, torch.full_like(mu, sigma), target, spread)
+        assert float(value) == pytest.approx(0.01 + sigma**2, rel=0.02)
+
+
+def test_triplets_beyond_the_margin_are_not_active():
+    codes = torch.tensor([[[0.0, 0.0]] * 2, [[0.1, 0.0]] * 2, [[0.3, 0.0], [0.15, 0.0]]])
+    loss, values = triplet_loss(codes, 0.1)
+    assert float(values["active"]) == 0.5 and float(loss) == pytest.approx(0.025)
+
+
+def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
+    objective = graph_objective(Toy(), sizes=(1, 4), batch=8)
+    seen = set()
+    for step in range(8):
+        batch, n = objective.draw(step)
+        again, _ = objective.draw(step)
+        assert torch.equal(batch.images, again.images)
+        seen.add(n)
+        roles = batch.type.view(3, -1, n)
+        assert roles.shape == (3, 8 // n, n) and bool((roles == roles[..., :1]).all())
+        assert torch.equal(roles[0], roles[1]) and not (roles[0] == roles[2]).any()
+    assert seen == {1, 4}
+    assert not torch.equal(objective.draw(0)[0].images, objective.draw(1)[0].images)
+
+
+def test_micro_batches_of_a_step_are_new_ones():
+    objective = graph_objective(Toy(), sizes=(2,), batch=4, accumulate=2)
+    drawn = [objective.draw(step, micro)[0].images for step in (0, 1) for micro in (0, 1)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+@pytest.mark.parametrize("options", [{}, dict(level_loss="sampled_mse", level_target="raw"), dict(normalise_codes=True),
+                                     dict(classify_weight=1.0, quality_weight=1.0)])
+@pytest.mark.parametrize("graph", ["full", "none", "mlp"])
+def test_loss_is_a_number_with_gradients(options, graph):
+    model = tiny(graph=graph)
+    loss, values = graph_objective(Toy(), sizes=(1, 4), batch=8, **options)(model, 0, 0)
+    loss.backward()
+    assert torch.isfinite(loss) and 0 <= float(values["active"]) <= 1
+    used = ["backbone", "pyramid", "node_builder", "type_branch", "level_branch"]
+    used += ["classifier", "score_head"] if "classify_weight" in options else []
+    assert all(any(p.grad is not None and p.grad.any() for p in getattr(model, part).parameters()) for part in used)
+
+
+def test_detached_pairs_leave_the_gradient_to_the_anchor():
+    model, x = tiny().eval(), {}
+    for detach in (False, True):
+        objective = graph_objective(Toy(), sizes=(4,), batch=4, detach_pairs=detach, margin=10.0)
+        batch, _ = objective.draw(0)
+        objective.draw = lambda *a, b=batch: (b, 4)
+        batch.images.requires_grad_()
+        x[detach] = torch.autograd.grad(objective(model, 0, 0)[0], batch.images)[0]
+    anchor = slice(0, 4)
+    assert x[False][4:].any() and not x[True][4:].any() and x[True][anchor].any()
+
+
+def test_raw_levels_are_asked_for_on_the_scale_1_to_5():
+    model = tiny()
+    _, values = graph_objective(Toy(), sizes=(4,), batch=4, level_target="raw")(model, 0, 0)
+    assert float(values["level_error"]) > 0.4  # about 4 times what the same branch misses in [0,1]
+
+
+def test_training_separates_toy_types_and_the_probe_says_so(tmp_path):
+    from gmiqa_core import training
+
+    torch.set_num_threads(1)
+    model, batch = tiny(), everything()
+    objective = graph_objective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0)
+    training.train(model, objective, steps=40, lr=5e-3, folder=tmp_path, precision="fp32",
+                   evaluate=pretraining.watch(batch, (1, 4), graphs=2), every=40)
+    found = probe(model, batch, (1, 4), graphs=4)
+    assert set(found.codes) == {1, 4} and found.codes[4].shape == (32, 16)
+    assert len(found.nodes) == 32 * 5 and set(found.nodes["N"]) == {1, 4}
+    assert found.summary().loc[4, "type_accuracy"] > 0.5  # chance is 0.25
+
+
+def test_probe_repeats_and_never_names_a_graph_by_its_own_contents():
+    model, batch = tiny(), everything()
+    first, again = (probe(model, batch, (4,), graphs=3, seed=1) for _ in range(2))
+    assert torch.equal(first.codes[4], again.codes[4])
+    with pytest.raises(UserError, match="two contents"):
+        probe(model, batch[batch.content == 1], (4,))
+
+
+def test_refit_changes_the_level_branch_alone():
+    model, batch = tiny().eval(), everything()
+    V = pretraining.all_nodes(model, batch.images)
+    sigma = {}
+    for loss in ("kl", "sampled_mse"):
+        copy = pretraining.refit_level_branch(model, V, batch, loss, steps=150, lr=1e-2)
+        before = model.state_dict()
+        changed = {name for name, value in copy.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed and all(name.startswith("level_branch.") for name in changed)
+        sigma[loss] = float(copy.level(V[:, None])[1].mean())
+    assert sigma["sampled_mse"] < 0.7 * sigma["kl"]
+
+
+def test_edge_variance_starts_with_the_initial_edges_and_falls():
+    V = torch.rand(16, 16)
+    shares = pretraining.edge_variance(tiny(), V, depth=4)
+    assert len(shares) == 5 and shares[-1] < shares[0]
+
+
+@pytest.mark.parametrize("wrong", [dict(level_loss="l1"), dict(level_target="grade"), dict(sizes=())])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(UserError):
+        graph_objective(Toy(), **wrong)
