@@ -69,7 +69,8 @@ def curves(metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, Sequence[st
                         ax.plot(rows["step"], rows["value"], dashes, color=colour, label=label or None,
                                 marker="." if len(rows) < 40 else None)
             ax.set(xlabel="step", title=titles[key])
-            if len(metrics) > 1 or len(names) > 1:
+            ax.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+            if (len(metrics) > 1 and ax is axes.flat[0]) or len(names) > 1:
                 ax.legend()
     return figure
 
@@ -104,18 +105,18 @@ def adaptation(rows: pd.DataFrame, arms: Sequence[str], metrics: Mapping[str, st
     with style():
         figure, axes = plt.subplots(len(metrics), len(shots), figsize=(REPORT_WIDTH, 2.5 * len(metrics)), squeeze=False,
                                     sharex=True, sharey="row")
-        for line, (metric, label) in zip(axes, metrics.items(), strict=True):
-            for ax, n in zip(line, shots, strict=True):
+        for row, (metric, label) in enumerate(metrics.items()):
+            for ax, n in zip(axes[row], shots, strict=True):
                 for colour, dashes, arm in zip(PALETTE, ("-", "--", ":"), arms, strict=False):
                     part = rows[(rows["arm"] == arm) & (rows["shots"] == n)]
                     mean, half = _mean_and_half_width(part, metric)
                     ax.plot(mean.index, mean, dashes, color=colour, label=arm)
                     ax.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
-                if line is axes[0]:
+                if row == 0:
                     ax.set_title(f"{n} labelled pictures")
-                if line is axes[-1]:
+                if row == len(metrics) - 1:
                     ax.set_xlabel("adaptation steps")
-            line[0].set_ylabel(label)
+            axes[row, 0].set_ylabel(label)
         axes[0, -1].legend()
     return figure
 
@@ -129,10 +130,12 @@ def _mean_and_half_width(part: pd.DataFrame, metric: str) -> tuple[pd.Series, pd
     return networks.mean(axis=1), half
 
 
-def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, most: int = 400, seed: int = 0) -> Any:
+def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judged: pd.DataFrame | None = None,
+              most: int = 400, seed: int = 0) -> Any:
     """Predicted against true score with sigma as error bar, at most `most` pictures; and the calibration of sigma.
 
     frame    quality, mu, sigma in [0,1], and optionally a column `groups` that colours the points
+    judged   what calibration is judged on, where quality is a mean over many pictures; default: frame
     Calibration: the share of pictures whose score lies within k sigma of the prediction, against a Gaussian's share.
     """
     import matplotlib.pyplot as plt
@@ -150,7 +153,7 @@ def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, most:
                  title="Predicted against true")
         if groups is not None:
             left.legend(loc="upper left", markerscale=1.5)
-        expected, observed = coverage(frame)
+        expected, observed = coverage(frame if judged is None else judged)
         right.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
         right.plot(expected, observed, marker="o")
         right.text(0.97, 0.05, "below the diagonal:\nsigma is too small", ha="right", color=MUTED)

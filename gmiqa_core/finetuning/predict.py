@@ -1,0 +1,72 @@
+"""Prediction: pictures -> quality mu in [0,1], higher is better, and its spread sigma."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmiqa_core import images
+from gmiqa_core.finetuning.pictures import cut, read_all
+from gmiqa_core.network import GMIQA
+
+
+@torch.no_grad()
+def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, batch: int = 16, crops: int = 0,
+            crop: int = 224, flip: bool = False, seed: int = 0) -> pd.DataFrame:
+    """Scores of pictures (paths, PIL images, arrays or tensors), in their order: DataFrame with mu and sigma.
+
+    Whole pictures go through the pyramid; pictures of one size share a batch, which changes nothing but the time.
+    crops, crop   average over that many random crops of that side (the repo preset: 25 of 224) in place of the whole
+    flip          average over the picture and its mirror image
+    The average of several views is the mean and the deviation of the mixture of their Gaussians.
+    """
+    training_mode = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    mu, sigma = np.zeros(len(pictures)), np.zeros(len(pictures))
+    for index, loaded in _equal_sizes(pictures, max_side, batch):
+        views = [loaded]
+        if crops:
+            height, width = min(crop, loaded.shape[2]), min(crop, loaded.shape[3])
+            views = [torch.stack([cut(p, height, width, np.random.default_rng((seed, i, c)))
+                                  for i, p in zip(index, loaded, strict=True)]) for c in range(crops)]
+        if flip:
+            views += [view.flip(3) for view in views]
+        outputs = [model(images.to_float(view.to(device))) for view in views]
+        means = torch.stack([m.double() for m, _ in outputs])
+        variances = torch.stack([s.double() ** 2 for _, s in outputs])
+        mean = means.mean(0)
+        mu[index] = mean.cpu()
+        sigma[index] = (variances.mean(0) + (means - mean).square().mean(0)).sqrt().cpu()
+    model.train(training_mode)
+    return pd.DataFrame({"mu": mu, "sigma": sigma})
+
+
+def side_effect(model: GMIQA, pictures: Sequence[Any], sides: Sequence[int], batch: int = 16) -> pd.DataFrame:
+    """What the rule for large pictures does to scores: DataFrame picture, max_side, mu, sigma. A side beyond the
+    picture's own leaves it as it is."""
+    return pd.concat([predict(model, pictures, side, batch).assign(max_side=side, picture=range(len(pictures)))
+                      for side in sides], ignore_index=True)
+
+
+def _equal_sizes(pictures: Sequence[Any], max_side: int | None, batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Batches (positions, uint8 (n,3,H,W)) of pictures that share a size; at most a few batches are in memory."""
+    waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+    for start in range(0, len(pictures), 4 * batch):
+        for i, picture in enumerate(read_all(pictures[start: start + 4 * batch], max_side), start):
+            group = waiting.setdefault(picture.shape, [])
+            group.append((i, picture))
+            if len(group) == batch:
+                yield np.array([i for i, _ in group]), torch.stack([p for _, p in waiting.pop(picture.shape)])
+        if sum(map(len, waiting.values())) > 8 * batch:
+            yield from _rest(waiting)
+    yield from _rest(waiting)
+
+
+def _rest(waiting: dict[torch.Size, list[tuple[int, Tensor]]]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    while waiting:
+        _, group = waiting.popitem()
+        yield np.array([i for i, _ in group]), torch.stack([p for _, p in group])
