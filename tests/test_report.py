@@ -61,7 +61,7 @@ def test_the_first_screen_has_one_sentence_one_picture_and_three_numbers_with_th
 
 def test_the_sentence_says_what_was_found_and_what_was_not(report):
     text = re.search("<h1>(.*?)</h1>", report)[1]
-    assert "0.812 [0.760 to 0.850] (n = 240)" in text
+    assert "Rank correlation with human scores in 50 0.812 [0.760 to 0.850] (n = 240)" in text
     assert "of 4 claims 1 holds, 1 does not, 1 is undecided at this size and 1 was not run here" in text
     assert "6 of 9 stages have no result" in text
 

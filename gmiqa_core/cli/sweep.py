@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     statuses = [0]
     if not args.results:
+        # An engine is a module with execute(points, jobs) -> exit statuses, in the order of the points.
         engine = sweep if args.engine == "local" else import_module("gmiqa_core.runs.ray")
         statuses = engine.execute(points, args.jobs)
     table = sweep.results(every)

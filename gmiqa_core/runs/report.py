@@ -63,14 +63,14 @@ def _first_screen(run: Path, parts: list[Part], text: str) -> str:
     pictures = pick(parts, "figures", PICTURES, 1)
     image = ""
     if pictures:
-        part, figure = pictures[0]
+        part, figure, _ = pictures[0]
         image = pages.picture(part.folder, figure, f' <a href="#{part.name}">More of this</a>')
     items = []
-    for part, entry in pick(parts, "numbers", NUMBERS, 3):
+    for part, entry, words in pick(parts, "numbers", NUMBERS, 3):
         interval = interval_text(entry)
         count = f"n = {pages.number(entry['n'])}" if entry["n"] is not None else "n not stated"
         unit = f" {escape(entry['unit'])}" if entry["unit"] else ""
-        items.append(f'<div><dt><a href="#{part.name}">{escape(entry["text"] or entry["name"])}</a></dt><dd>'
+        items.append(f'<div><dt><a href="#{part.name}">{escape(words)}</a></dt><dd>'
                      f'<span class="value">{escape(pages.number(entry["value"]))}{unit}</span> <span class="range">'
                      f"{interval + ', ' if interval else ''}{count}</span></dd></div>")
     return (f'<header class="top"><p class="eyebrow">{escape(eyebrow)}</p><div class="hero"><h1>{escape(text)}</h1>'
