@@ -22,7 +22,8 @@ NUMBERS: tuple[tuple[str, str, str], ...] = (
     ("60_ablations", "ablation_full_srocc", "SROCC of the full network in the ablations' small budget"),
     ("20_meta_pretraining", "adapted_srocc", "SROCC on held-out distortions after adaptation to a few labels"),
     ("50_evaluation", ".*", ""), ("70_embeddings", ".*", ""), ("80_metaqap", ".*", ""),
-    ("30_distortion_graphs", ".*", ""), ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))
+    ("30_distortion_graphs", ".*", ""), ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""),
+    ("00_start_here", ".*", ""))
 
 
 @dataclass
