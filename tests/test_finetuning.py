@@ -10,6 +10,7 @@ import torch
 from gmiqa_core import finetuning, images, network, training
 from gmiqa_core.finetuning import Pictures
 from gmiqa_core.settings import UserError
+from gmiqa_core.synthetic import Content
 
 
 def pictures(n: int = 12, side: int = 40) -> Pictures:
@@ -112,6 +113,21 @@ def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
     data = Pictures.read(SimpleNamespace(root=tmp_path, table=table), [1, 0], max_side=45)
     assert [tuple(p.shape) for p in data.pictures] == [(3, 30, 20), (3, 30, 45)]
     assert data.quality.tolist() == [0.75, 0.25]
+
+
+def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
+    contents = [Content(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
+    few, test = finetuning.synthetic_target(contents[:1], contents[1:], [10, 11], labels=6, max_side=40)
+    assert len(few) == 6 and set(few.facts["type"]) <= {"jpeg", "white_noise"}
+    assert len(test) == 125 and test.facts.groupby(["type", "level"]).size().eq(1).all()
+    assert max(test.pictures[0].shape) == 40
+    assert (few.spread > 0).all() and not torch.equal(few.drawn(0), few.quality)
+
+
+def test_a_limit_beyond_the_picture_changes_nothing(model):
+    effect = finetuning.side_effect(model, pictures(3, side=64).pictures, [200, 100, 40])
+    wide = effect.pivot(index="picture", columns="max_side", values="mu")
+    assert (wide[200] == wide[100]).all() and (wide[200] != wide[40]).any()
 
 
 def test_extra_loss_is_added_and_sees_the_rows(tmp_path, model):

@@ -114,7 +114,7 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     if split is not None:
         validation = Pictures.read(data, split.validation, max_side) if len(split.validation) else validation
         data = Pictures.read(data, split.train, max_side)
-    draw = _Draw(data, seed, batch, crop)
+    draw = Draw(data, seed, batch, crop)
     bank = None
     if model.config["finetune_graph"] == "bank":
         bank = images.to_float(draw(0, model.config["bank_size"]).images).to(next(model.parameters()).device)
@@ -136,7 +136,7 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
 
 
 @dataclass
-class _Draw:
+class Draw:
     """Training batch k of Pictures or of a synthetic Pool."""
 
     data: Any
