@@ -94,7 +94,8 @@ def main() -> None:
     pool = synthetic.Pool(synthetic.contents("embedded", limit=8), crop=given.side, draws=2 * n, reuse=4)
     seconds = seconds_per_step(regressor(), meta_learning.PlainObjective(pool, 2 * n, 1), given.steps)
     print(f"| plain, with pool | {seconds:.3f} | {seconds / (plain or 1):.2f} | {2 * n / seconds:.0f} |")
-    print(f"With the pool, {max(0.0, 1 - (plain or 0) / seconds):.0%} of the time goes to waiting for distorted pictures "
+    waiting = max(0.0, 1 - (plain or 0) / seconds)
+    print(f"With the pool, {waiting:.0%} of the time goes to waiting for distorted pictures "
           "(the first generation, pool_reuse 4).")
     if device.type == "cuda":
         print(f"GPU memory, peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GB")
