@@ -94,6 +94,7 @@ class SCResNet(nn.Module):
     self_calibrated   False: the plain ResNet of the ablation
     r, upsample       pooling window of M1; how its output returns: `bilinear` (paper) or `nearest` (SCNet's weights)
     stem, bottleneck  see make_stem and Block
+    every_stage       give the maps of all stages, a list, in place of the last one
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class SCResNet(nn.Module):
         upsample: str = "bilinear",
         stem: str = "imagenet",
         bottleneck: bool = True,
+        every_stage: bool = False,
     ):
         super().__init__()
+        self.every_stage = every_stage
         if upsample not in UPSAMPLE:
             raise UserError(f"upsample = {upsample!r} is not known; choose one of {', '.join(UPSAMPLE)}.")
         if width % 2 or width < 2:
@@ -127,15 +130,27 @@ class SCResNet(nn.Module):
                 channels = blocks[-1].outputs
             self.stages.append(nn.Sequential(*blocks))
         self.outputs = channels
+        self.widths = [stage[-1].outputs for stage in self.stages]  # type: ignore[index, union-attr]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         x = self.stem(x)
+        maps = []
         for stage in self.stages:
             x = stage(x)
-        return x
+            maps.append(x)
+        return maps if self.every_stage else x
+
+
+def statistics(x: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel over the picture, (N,C,H,W) -> (N,2C): natural scene statistics of
+    learned filters. What a distortion does to a picture often shows in the spread of fine filters, which a maximum and
+    deeper layers forget. In single precision at least: the deviation is a difference of large numbers.
+    """
+    variance, mean = torch.var_mean(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, (2, 3), correction=0)
+    return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
 
 
 class SpatialPyramid(nn.Module):
@@ -143,17 +158,24 @@ class SpatialPyramid(nn.Module):
 
     A 1x1 convolution to `width` channels (None: none), then max pooling into l x l bins for each l of `levels`;
     outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
+
+    stages    ours: the widths of all stages, whose `statistics` then follow the bins; forward takes their maps, a list
     """
 
-    def __init__(self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4)):
+    def __init__(
+        self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4), stages: Sequence[int] = ()
+    ):
         super().__init__()
         self.levels = tuple(levels)
         self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
         self.outputs = (inputs if width is None else width) * sum(level * level for level in self.levels)
+        self.outputs += 2 * sum(stages)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.project(x)
-        return torch.cat([F.adaptive_max_pool2d(x, level).flatten(1) for level in self.levels], 1)
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor:
+        maps = x if isinstance(x, list) else [x]
+        last = self.project(maps[-1])
+        bins = [F.adaptive_max_pool2d(last, level).flatten(1) for level in self.levels]
+        return torch.cat(bins + ([statistics(m) for m in maps] if isinstance(x, list) else []), 1)
 
 
 def imagenet_start(backbone: SCResNet, source: str = "none") -> str:

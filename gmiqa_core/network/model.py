@@ -28,6 +28,7 @@ class GMIQA(nn.Module):
 
     depths, width, stem, bottleneck, self_calibrated, r, upsample      see backbone.SCResNet
     pyramid, pyramid_width         levels, and channels of the 1x1 convolution before them (None: none)
+    statistics                     ours: mean and deviation of every stage follow the pyramid, see backbone.statistics
     node_hidden, node_width        the two layers of the NodeBuilder
     graph                          `full`; `mlp`: an MLP as wide as the EdgeBuilder in its place; `none`: V only
     edge_widths, edge_depth        widths of the edge GCN; depth, if given, cuts them or repeats the last
@@ -44,9 +45,11 @@ class GMIQA(nn.Module):
         self.config = checked(config)
         c = self.config
         self.backbone = bb.SCResNet(
-            c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"]
-        )
-        self.pyramid = bb.SpatialPyramid(self.backbone.outputs, c["pyramid_width"], c["pyramid"])
+            c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"],
+            every_stage=c["statistics"],
+        )  # fmt: skip
+        stages = self.backbone.widths if c["statistics"] else ()
+        self.pyramid = bb.SpatialPyramid(self.backbone.outputs, c["pyramid_width"], c["pyramid"], stages)
         self.node_builder = NodeBuilder(self.pyramid.outputs, c["node_hidden"], c["node_width"])
         pooled = c["edge_init"] == "pooled"
         edge_inputs = self.pyramid.outputs if pooled else c["node_width"]

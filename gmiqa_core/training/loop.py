@@ -31,6 +31,7 @@ from gmiqa_core.training.checkpoint import (
     save_checkpoint,
     set_random_states,
 )
+from gmiqa_core.training.memory import keep_memory
 
 EXPLOSION = 1000.0  # a run has diverged when its last five losses average this many times the usual loss
 COLUMNS = ["step", "part", "name", "value", "seconds"]
@@ -191,6 +192,8 @@ def train(model: nn.Module, objective: Objective, *, steps: int, lr: float, fold
                 "precision": str(dtype), "weight_decay": weight_decay, "clip": clip, "ema": ema, "seed": seed,
                 "every": every, "patience": patience, "start": ranks.share(fingerprint(model))}
 
+    if device.type == "cpu":
+        keep_memory()
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks.world > 1:
