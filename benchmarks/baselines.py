@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--high", type=float, default=1.0)
     parser.add_argument("--methods", nargs="+", default=QUICK, help=f"of {', '.join(('subset', *baselines.NAMES))}")
     parser.add_argument("--limit", type=int, default=0, help="train on so many pictures, drawn at random; 0: all")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of cnniqa and resnet")
+    parser.add_argument("--max-side", type=int, default=512, help="longer pictures are shrunk to this first")
     parser.add_argument("--cache", default=None, help="folder that keeps the features")
     parser.add_argument("--bootstrap", type=int, default=1000)
     args = parser.parse_args()
@@ -49,7 +51,7 @@ def main() -> None:
     rows = []
     for name in args.methods:
         start = time.perf_counter()
-        title, prediction = _subset(train, test) if name == "subset" else _method(name, train, test, args.cache)
+        title, prediction = _subset(train, test) if name == "subset" else _method(name, train, test, args)
         seconds = time.perf_counter() - start
         for subset in ["all", *sorted(set(test["subset"]) - {""})]:
             here = np.ones(len(test), bool) if subset == "all" else (test["subset"] == subset).to_numpy()
@@ -68,15 +70,20 @@ def main() -> None:
         print(pd.DataFrame(rows[-4:]).to_string(index=False, header=len(rows) <= 4), flush=True)
 
 
-def _method(name: str, train: pd.DataFrame, test: pd.DataFrame, cache: str | None) -> tuple[str, np.ndarray]:
+def _method(name: str, train: pd.DataFrame, test: pd.DataFrame, args: argparse.Namespace) -> tuple[str, np.ndarray]:
+    given = {"cache": args.cache, "steps": args.steps, "max_side": args.max_side}
+    takes = {"brisque_svr": ("cache", "max_side"), "nss_svr": ("cache", "max_side"), "brightness": ("max_side",),
+             "sharpness": ("max_side",), "niqe": ("max_side",), "cnniqa": ("steps", "max_side"),
+             "resnet": ("steps", "max_side")}  # fmt: skip
     try:
-        method = baselines.make(name, **({"cache": cache} if name in ("brisque_svr", "nss_svr") else {}))
+        method = baselines.make(name, **{option: given[option] for option in takes.get(name, ())})
     except UserError as error:
         raise SystemExit(str(error)) from None
     features = getattr(method, "features", None)
-    if features and cache:  # show how far it is: the features are most of the time
+    if features and args.cache:  # show how far it is: the features are most of the time
         everything = [*train["image"], *test["image"]]
-        baselines.matrix(everything, features, cache=cache, progress=lambda x, n: progress(x, n, f"{name} features"))
+        baselines.matrix(everything, features, args.max_side, args.cache,
+                         progress=lambda x, n: progress(x, n, f"{name} features"))  # fmt: skip
     method.fit(train["image"].tolist(), train["quality"])
     return method.title, method.predict(test["image"].tolist())
 

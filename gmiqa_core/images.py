@@ -240,7 +240,7 @@ def _reduction(picture: ImageFile.ImageFile, max_side: int | None, name: str) ->
     else:
         samples = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}.get(picture.mode, 4)
         if picture.format == "WEBP":  # its decoder holds the canvas, the frame and their copy
-            samples = 12
+            samples = 16
         _refuse_beyond(width * height * samples, picture, name)
     factor = 1
     while width * height / factor**2 > WHOLE_PIXELS:

@@ -1,7 +1,7 @@
 """Ten stored splits and the authors' own.
 
 A stored split is a fixed function of the records' stable names: units (references, else scene groups, else images) are
-put in the order of a hash of (split number, name), and the first fifth is the test part. So it needs no file, is the
+put in the order of a hash of (split number, name), and the last fifth is the test part. So it needs no file, is the
 same on every machine and version, and stays almost the same when a record is missing.
 """
 

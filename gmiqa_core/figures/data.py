@@ -52,7 +52,8 @@ def splits(dataset: Dataset, most: int = 300) -> Any:
     order = np.argsort(quality, kind="stable")
     order = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))]
     labels, rows, counts = [], [], []
-    for which in (*STORED, "official"):
+    chosen: list[int | str] = [*STORED, "official"]
+    for which in chosen:
         try:
             part = split(dataset, which)
         except DatasetError:
