@@ -39,6 +39,9 @@ def finished(run: Path, name: str, figures: int = 1, claims: tuple[str, ...] = (
     provenance.write_json(stage.folder / "run.json", record)
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> str:
     run = tmp_path_factory.mktemp("outputs") / "demo"

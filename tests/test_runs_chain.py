@@ -102,6 +102,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.timeout(600)  # eleven chains, one after the other
 def test_every_fault_leaves_a_state_from_which_the_same_command_continues(tmp_path):
     write_stages(tmp_path / "notebooks", FIRST)
     assert run_chain(tmp_path)[0] == 0
@@ -135,6 +136,7 @@ def test_time_out_ends_the_stage_and_its_kernel(tmp_path):
     assert provenance.record(tmp_path / "run" / FIRST) is None
 
 
+@pytest.mark.timeout(300)
 def test_a_stage_whose_needs_failed_is_not_run_but_the_report_is(tmp_path):
     write_stages(tmp_path / "notebooks", FIRST, SECOND, REPORT)
     write_notebook(tmp_path / "notebooks", FIRST, "raise RuntimeError('broken')")
@@ -215,6 +217,16 @@ def test_a_mistyped_parameter_exits_2_and_starts_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-m", "gmiqa_core", "run", "-p", "sead=3", "-p", f"run={tmp_path / 'run'}"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "did you mean 'seed'" in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_an_overlay_gets_a_folder_of_its_own():
+    from gmiqa_core.cli.run import run_folder
+    root = provenance.repository_root()
+    one, two = [str(root / "params" / "quick.yaml")], [str(root / "params" / f"{n}.yaml") for n in ("quick", "livec")]
+    assert run_folder(load(*one), one, None) == Path("outputs/quick")
+    assert run_folder(load(*two), two, None) == Path("outputs/quick-livec")
+    assert run_folder(load(*two, overrides={"run": "outputs/x"}), two, None) == Path("outputs/x")
+    assert run_folder(load(*two), two, "y") == Path("outputs/y")
 
 
 def test_the_chain_decides_without_heavy_imports():
