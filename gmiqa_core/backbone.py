@@ -149,7 +149,8 @@ def statistics(x: Tensor) -> Tensor:
     learned filters. What a distortion does to a picture often shows in the spread of fine filters, which a maximum and
     deeper layers forget. In single precision at least: the deviation is a difference of large numbers.
     """
-    variance, mean = torch.var_mean(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, (2, 3), correction=0)
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    variance, mean = torch.var_mean(x, (2, 3), correction=0)
     return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
 
 

@@ -15,8 +15,8 @@ PAPER: dict[str, Any] = dict(
     depths=(3, 4, 6, 3), width=64, stem="imagenet", bottleneck=True, self_calibrated=True, r=4, upsample="bilinear",
     pyramid=(1, 2, 4), pyramid_width=256, statistics=False, node_hidden=512, node_width=256, head_hidden=128,
     type_width=256,
-    graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_residual=False, edge_dense=False,
-    branches=BRANCHES, finetune_graph="singleton", bank_size=16,
+    graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_residual=False,
+    edge_dense=False, branches=BRANCHES, finetune_graph="singleton", bank_size=16,
 )  # fmt: skip
 SMALL = PAPER | dict(
     depths=(1, 1, 1, 1), width=24, stem="conv", bottleneck=False,
@@ -29,8 +29,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                          type_width=16, edge_widths=(16, 8, 8), bank_size=3),
     "quick": SMALL,
     "cpu": SMALL,
-    "bundled": SMALL | dict(depths=(1, 2, 2, 1), width=32, pyramid_width=96, statistics=True, node_width=256, type_width=256,
-                            head_hidden=128, edge_widths=(128, 64, 64)),
+    "bundled": SMALL | dict(depths=(1, 2, 2, 1), width=32, pyramid_width=96, statistics=True, node_width=256,
+                            type_width=256, head_hidden=128, edge_widths=(128, 64, 64)),
     "paper": PAPER,
     "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
                          edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch"),
