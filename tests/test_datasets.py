@@ -480,6 +480,18 @@ def test_get_continues_after_a_break_and_mends_damaged_files(tmp_path, origin, m
     assert seen[0] == 9 and seen[-1] == 23 and there[0].read_bytes() == JPG
 
 
+def test_the_command_fetches_and_can_be_stopped(tmp_path, origin, monkeypatch, capsys):
+    from gmiqa_core.datasets import biq2021 as family
+    from gmiqa_core.datasets import get as module
+
+    monkeypatch.setattr(family, "COUNTS", COUNTS)
+    command = ["data", "get", "biq2021", str(tmp_path / "copy"), "--url", origin]
+    with monkeypatch.context() as inner:
+        inner.setattr(module, "_fetch", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli.main(command) == 130 and "the same command continues" in capsys.readouterr().out
+    assert cli.main(command) == 0 and "15 train, 6 test images" in capsys.readouterr().out
+
+
 def test_get_is_never_silent_about_what_it_would_do(tmp_path, origin, monkeypatch):
     from gmiqa_core.datasets import get as module
 

@@ -72,5 +72,9 @@ def _get(args: argparse.Namespace) -> int:
 
     url = args.url or biq2021.REPOSITORY
     print(f"fetching {args.name} from {url} into {args.path}", flush=True)
-    print(get(args.name, args.path, confirmed=True, url=url, progress=show))
+    try:
+        print(get(args.name, args.path, confirmed=True, url=url, progress=show))
+    except KeyboardInterrupt:
+        print("stopped; the same command continues")
+        return 130
     return 0

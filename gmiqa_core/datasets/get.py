@@ -8,6 +8,7 @@ held to its git hash.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -43,6 +44,9 @@ def get(
         raise DatasetError(f"about 400 MB would be fetched from {url}; do it with `{command}`")
     if shutil.which("git") is None:
         raise DatasetError("git is not installed; it is needed to fetch biq2021")
+    version = subprocess.run(["git", "--version"], capture_output=True, text=True).stdout
+    if (found := re.search(r"(\d+)\.(\d+)", version)) and (int(found[1]), int(found[2])) < (2, 29):
+        raise DatasetError(f"{version.strip()} is too old to fetch in parts; 2.29 or newer is needed")
     _prepare(root, url)
     wanted = _listed(root)
     todo = {file: oid for file, oid in wanted.items() if not _intact(root / file, oid)}
@@ -82,7 +86,7 @@ def _prepare(root: Path, url: str) -> None:
     known = _git(root, "remote", check=False).split()
     if "origin" not in known:
         _git(root, "remote", "add", "origin", url)
-    elif (other := _git(root, "remote", "get-url", "origin").strip()) != url:
+    elif (other := _git(root, "remote", "get-url", "origin").strip()).removesuffix(".git") != url.removesuffix(".git"):
         raise DatasetError(f"{root} is a copy of {other}, not of {url}; give another folder")
     _git(root, "config", "remote.origin.promisor", "true")
     _git(root, "config", "remote.origin.partialclonefilter", "blob:none")
