@@ -71,12 +71,9 @@ def main() -> None:
 
 
 def _method(name: str, train: pd.DataFrame, test: pd.DataFrame, args: argparse.Namespace) -> tuple[str, np.ndarray]:
-    given = {"cache": args.cache, "steps": args.steps, "max_side": args.max_side}
-    takes = {"brisque_svr": ("cache", "max_side"), "nss_svr": ("cache", "max_side"), "brightness": ("max_side",),
-             "sharpness": ("max_side",), "niqe": ("max_side",), "cnniqa": ("steps", "max_side"),
-             "resnet": ("steps", "max_side")}  # fmt: skip
+    steps = {"steps": args.steps} if name in ("cnniqa", "resnet") else {}
     try:
-        method = baselines.make(name, **{option: given[option] for option in takes.get(name, ())})
+        method = baselines.make(name, max_side=args.max_side, cache=args.cache, **steps)
     except UserError as error:
         raise SystemExit(str(error)) from None
     features = getattr(method, "features", None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmiqa_core import embedded, images
+from gmiqa_core import baselines, embedded, images
 from gmiqa_core.baselines import FEATURES, features, make, matrix, nss
 from gmiqa_core.baselines.niqe import NIQE
 from gmiqa_core.settings import UserError
@@ -162,6 +162,11 @@ def test_inputs_are_not_changed(scored):
     for name in ("brisque_svr", "file_size", "niqe"):
         make(name).fit(pictures[:8], quality[:8]).predict(pictures[:8])
     assert all(torch.equal(a, b) for a, b in zip(pictures, kept, strict=False)) and (quality[:8] == wanted).all()
+
+
+def test_common_options_go_to_those_that_use_them():
+    assert all(make(name, max_side=96, seed=3, device="cpu", cache=None) for name in baselines.NAMES)
+    assert make("nss_svr", max_side=96).max_side == 96
 
 
 def test_mistakes_are_named():

@@ -9,6 +9,7 @@ from gmiqa_core.baselines.features import FEATURES, matrix
 from gmiqa_core.settings import UserError, did_you_mean
 
 NAMES = ("mean", "file_size", "brightness", "sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa", "resnet")
+COMMON = ("max_side", "cache", "seed", "device")
 
 __all__ = ["FEATURES", "NAMES", "Baseline", "make", "matrix"]
 
@@ -16,7 +17,8 @@ __all__ = ["FEATURES", "NAMES", "Baseline", "make", "matrix"]
 def make(name: str, **options: Any) -> Baseline:
     """A fresh baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
 
-    Common ones: max_side (longer pictures are shrunk first), cache (folder for features), seed, device, steps.
+    Common ones may be given to every method and go to those that use them: max_side (longer pictures are shrunk first),
+    cache (folder for features), seed, device. Learned ones take steps, too.
     """
     if name.startswith("pyiqa:"):
         from gmiqa_core.baselines.foreign import Pyiqa
@@ -51,6 +53,7 @@ def _made(name: str, kind: Any, fixed: dict[str, Any], options: dict[str, Any]) 
     import inspect
 
     takes = [parameter for parameter in inspect.signature(kind).parameters if parameter not in fixed]
+    options = {option: value for option, value in options.items() if option in takes or option not in COMMON}
     for option in options:
         if option not in takes:
             raise UserError(f"baseline {name} has no option {option!r}; it takes {', '.join(takes) or 'none'}")
