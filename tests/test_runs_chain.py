@@ -156,6 +156,13 @@ def test_another_setting_never_continues_from_this_ones_checkpoint(tmp_path):
     assert not provenance.begin(folder, "key of seed 5", fresh=True) and not (folder / "checkpoint.txt").exists()
 
 
+def test_the_chain_trusts_no_checkpoint_that_was_made_by_hand(tmp_path):
+    folder = tmp_path / "stage"
+    provenance.begin(folder, "key", hand=True)
+    (folder / "checkpoint.txt").write_text("0 1")
+    assert not provenance.begin(folder, "key") and not (folder / "checkpoint.txt").exists()
+
+
 def test_begin_removes_nothing_from_a_folder_that_is_not_ours(tmp_path):
     (tmp_path / "holiday.jpg").write_text("precious")
     provenance.begin(tmp_path, "key")

@@ -75,6 +75,15 @@ def test_a_rerun_begins_by_taking_the_record_away(stage, tmp_path):
     assert provenance.record(stage.folder) is None
 
 
+def test_opening_a_finished_stage_by_hand_keeps_its_checkpoints_until_something_differs(stage, tmp_path):
+    (stage.folder / "checkpoint.pt").write_bytes(b"trained")
+    stage.close()
+    open_stage(NAME, notebook(CELL, "# Parameters\nseed = 3", run=str(tmp_path), seed=3))
+    assert (stage.folder / "checkpoint.pt").exists()
+    open_stage(NAME, notebook(CELL, "# Parameters\nseed = 4", run=str(tmp_path), seed=4))
+    assert not (stage.folder / "checkpoint.pt").exists()
+
+
 def test_a_cell_run_twice_registers_its_figure_once(stage):
     for text in ("first", "second"):
         stage.number("x", 1.0, text=text)

@@ -88,7 +88,7 @@ class Chain(Plan):
         """Start a stage. Its key is taken anew: the stages before it have run since the plan was made."""
         step = self._waiting.pop(name)
         records = {n: provenance.record(self.run / n) for n in self.known}
-        step = self.step(name, {n: r.get("key") or f"by hand {r['finished']}" for n, r in records.items() if r})
+        step = self.step(name, {n: provenance.upstream_key(r) for n, r in records.items() if r})
         self._begun += 1
         if twin := self._twin(step):
             provenance.adopt(twin, self.run / name)

@@ -102,7 +102,7 @@ class Plan:
             else:
                 record = provenance.record(self.run / name)
                 if record:
-                    keys[name] = record.get("key") or f"by hand {record['finished']}"
+                    keys[name] = provenance.upstream_key(record)
         for step in steps:
             for needed in NEEDS[step.name]:
                 if needed in self.known and needed not in keys and step.why:

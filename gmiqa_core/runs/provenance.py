@@ -66,22 +66,32 @@ def record(folder: Path) -> dict[str, Any] | None:
     return content if content and content.get("status") == "done" else None
 
 
-def begin(folder: Path, key: str, fresh: bool = False) -> bool:
-    """Make ``folder`` ready for a run with ``key``; True where an unfinished run of the same key is continued.
+def upstream_key(content: dict[str, Any]) -> str:
+    """What a stage hands down: its key, or when it was made where no chain vouches for it."""
+    return content.get("key") or f"by hand {content.get('finished')}"
 
-    The leftovers of an interrupted run stay only if its key was this one, so that training resumes from its own
-    checkpoints and never from another setting's. Files are removed only from folders that carry our mark.
+
+def begin(folder: Path, key: str, fresh: bool = False, hand: bool = False) -> bool:
+    """Make ``folder`` ready for a run with ``key``; True where an earlier run of the same key is continued.
+
+    What an earlier run left stays only if its key was this one, so that training resumes from its own checkpoints and
+    never from another setting's. The chain continues only what a chain left unfinished. By ``hand`` a finished stage
+    is continued as well: whoever opens a notebook after a run looks at its training and does not repeat it.
+    Files are removed only from folders that carry our mark.
     """
     started = read_json(folder / STARTED)
-    unfinished = started is not None and started.get("key") == key and record(folder) is None and not fresh
-    if (started is not None or (folder / RECORD).exists()) and not unfinished:
-        # The record goes first: a crash in here must not leave a stage that says done with half of its files.
-        (folder / RECORD).unlink(missing_ok=True)
+    same = started is not None and started.get("key") == key and not fresh
+    if not hand and same and started is not None:
+        same = started.get("by") == "chain" and record(folder) is None
+    ours = started is not None or (folder / RECORD).exists()
+    # The record goes first: a crash in here must not leave a stage that says done with half of its files.
+    (folder / RECORD).unlink(missing_ok=True)
+    if ours and not same:
         for entry in folder.iterdir():
             if entry.name not in (STARTED, LOG):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    write_json(folder / STARTED, {"key": key, "time": now()})
-    return unfinished
+    write_json(folder / STARTED, {"key": key, "by": "hand" if hand else "chain", "time": now()})
+    return same
 
 
 def adopt(other: Path, folder: Path) -> None:
@@ -97,7 +107,7 @@ def adopt(other: Path, folder: Path) -> None:
     content = read_json(other / RECORD) or {}
     shutil.copytree(other, folder, copy_function=link, dirs_exist_ok=True,
                     ignore=shutil.ignore_patterns(RECORD, STARTED, LOG))
-    write_json(folder / STARTED, {"key": content.get("key"), "time": now()})
+    write_json(folder / STARTED, {"key": content.get("key"), "by": "chain", "time": now()})
     write_json(folder / RECORD, content | {"taken_from": str(other)})
 
 

@@ -73,7 +73,7 @@ class Stage:
         self._products: list[Path] = []
         self._device: Any = None
         if "key" not in self._chain:
-            provenance.begin(self.folder, f"by hand {self._key()}")
+            provenance.begin(self.folder, self._key(), hand=True)
         self._seed()
 
     @property
@@ -205,11 +205,11 @@ class Stage:
               f"{content['seconds']:.0f} s, {content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
 
     def _key(self) -> str:
-        """What a run by hand may continue from its own checkpoints: the same code, parameters and upstream."""
+        """The key that the chain would give this stage: the same code, parameters and upstream."""
         from gmiqa_core.runs.keys import key, key_parts
         notebook = self.root / "notebooks" / f"{self.name}.ipynb"
         records = {name: provenance.record(self.run / name) for name in NEEDS[self.name]}
-        upstream = {name: f"{record.get('key')} {record['finished']}" for name, record in records.items() if record}
+        upstream = {name: provenance.upstream_key(record) for name, record in records.items() if record}
         return key(key_parts(notebook, self.p, upstream)) if notebook.exists() else ""
 
     def _seed(self) -> None:
