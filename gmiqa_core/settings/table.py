@@ -104,6 +104,8 @@ _PARAMETERS = [
       stages=(FINETUNE,)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
       stages=(FINETUNE,)),
+    P("finetune_contents", int, 6, "unseen contents to test on, when the data set is synthetic", low=1,
+      stages=(FINETUNE,)),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
     P("finetune_lr_backbone", float, 0.0003, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
     P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),
@@ -148,15 +150,20 @@ _PARAMETERS = [
 
     # 80 MetaQAP
     P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
-    P("qap_pretrain_steps", int, 30, "steps of quality-aware pre-training", low=0, stages=(METAQAP,)),
-    P("qap_finetune_steps", int, 20, "fine-tuning steps of a base network", low=1, stages=(METAQAP,)),
+    P("qap_types", list, ["gaussian_blur", "colour_quantisation", "jpeg", "white_noise", "darken", "pixelate"],
+      "types of the target when the data set is synthetic", stages=(METAQAP,)),
+    P("qap_side", int, 160, "longer side of the target pictures", unit="px", low=32, stages=(METAQAP,)),
+    P("qap_crop", int, 96, "side of training crops", unit="px", low=32, stages=(METAQAP,)),
+    P("qap_batch", int, 16, "pictures in a batch", low=4, stages=(METAQAP,)),
     P("qap_lr", float, 0.001, "learning rate", low=0, stages=(METAQAP,)),
+    P("qap_pretrain_steps", int, 60, "steps of quality-aware pre-training", low=1, stages=(METAQAP,)),
+    P("qap_finetune_steps", int, 30, "fine-tuning steps of a base network", low=1, stages=(METAQAP,)),
     P("qap_mse_weight", float, 0.5, "weight of the squared error", low=0, high=1, stages=(METAQAP,)),
     P("qap_rank_weight", float, 0.5, "weight of one minus soft Spearman", low=0, high=1, stages=(METAQAP,)),
     P("qap_temperature", float, 0.1, "temperature of the soft ranks", low=1e-6, stages=(METAQAP,)),
     P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
     P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
-    P("qap_seeds", int, 2, "seeds of each comparison", low=1, stages=(METAQAP,)),
+    P("qap_seeds", int, 3, "seeds of each comparison, fewer than 3 decide nothing", low=1, stages=(METAQAP,)),
 ]
 
 TABLE: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
