@@ -14,16 +14,15 @@ from gmiqa_core.runs.plan import shown
 
 # What the first screen shows: the first of these that are there. Names are patterns; the words say what a number is.
 PICTURES: tuple[tuple[str, str, str], ...] = (
-    ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""), ("30_distortion_graphs", "graph_after", ""),
-    ("60_ablations", ".*", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""))
+    ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
+    ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""))
 NUMBERS: tuple[tuple[str, str, str], ...] = (
     ("40_fine_tuning", "srocc", "Scores follow the quality of test pictures: rank correlation (SROCC)"),
-    ("30_distortion_graphs", "type_accuracy_.*", "Distortion type found among 25, for contents never seen"),
-    ("60_ablations", "ablation_full_srocc", "SROCC of the full network in the ablations' small budget"),
-    ("20_meta_pretraining", "adapted_srocc", "SROCC on held-out distortions after adaptation to a few labels"),
-    ("50_evaluation", ".*", ""), ("70_embeddings", ".*", ""), ("80_metaqap", ".*", ""),
-    ("30_distortion_graphs", ".*", ""), ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""),
-    ("00_start_here", ".*", ""))
+    ("70_embeddings", "code_neighbour_type", "Nearest unseen picture has the same distortion, of 25"),
+    ("20_meta_pretraining", "adapted_srocc", "SROCC on held-out distortions after adapting to a few labels"),
+    ("80_metaqap", "stack_srocc", ""), ("30_distortion_graphs", "type_accuracy_.*", ""), ("50_evaluation", ".*", ""),
+    ("60_ablations", ".*", ""), ("70_embeddings", ".*", ""), ("30_distortion_graphs", ".*", ""),
+    ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))
 
 
 @dataclass

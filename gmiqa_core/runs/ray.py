@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.sweep import Point
@@ -25,7 +26,8 @@ def execute(points: list[Point], jobs: int = 1) -> list[int]:
 
     chain = ray.remote(num_cpus=1, max_retries=RETRIES)(run_point)
     root = str(provenance.repository_root())
-    waiting, running, statuses = list(enumerate(points)), {}, [0] * len(points)
+    waiting, statuses = list(enumerate(points)), [0] * len(points)
+    running: dict[Any, int] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
             k, point = waiting.pop(0)
