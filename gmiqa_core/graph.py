@@ -8,7 +8,7 @@ N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=T
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +82,10 @@ class EdgeBuilder(nn.Module):
     def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False):
         super().__init__()
         self.residual, self.dense = residual, dense
-        self.layers = nn.ModuleList(GCN(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
+        layers = [GCN(a, b) for a, b in zip([inputs, *widths], widths, strict=False)]
+        self.layers = nn.ModuleList(layers)
         with torch.no_grad():  # entries of e_ij are near 1 / inputs, its norm near inputs^-1/2: start from unit edges
-            self.layers[0].lin.weight.mul_(inputs**0.5)
+            layers[0].lin.weight.mul_(inputs**0.5)
 
     def forward(self, V: Tensor, layers: list[Tensor] | None = None) -> Tensor:
         """`layers`, if given, receives the edges (...,N,N,width) before and after each layer (for looking at them)."""
@@ -98,6 +99,7 @@ class EdgeBuilder(nn.Module):
         times = _dense_product(rows) if self.dense else _factorised_product(rows, 2.0 - (i == j).to(X.dtype))
         if layers is not None:
             layers.append(X[..., table, :])
+        layer: Any
         for k, layer in enumerate(self.layers):
             XW = layer.lin(X)
             out = times(layer, X) if self.dense else times(XW) + layer.bias
@@ -162,10 +164,11 @@ class GaussianHead(nn.Module):
 
     def __init__(self, inputs: int, hidden: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 2))
-        nn.init.zeros_(self.layers[2].bias)
+        first, last = nn.Linear(inputs, hidden), nn.Linear(hidden, 2)
+        self.layers = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.zeros_(last.bias)
         with torch.no_grad():
-            self.layers[2].bias[1] = -2.0  # sigma starts near 0.14, the spread of human scores in a KADID-10k cell
+            last.bias[1] = -2.0  # sigma starts near 0.14, the spread of human scores in a KADID-10k cell
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, sigma = full(self.layers(x)).unbind(-1)

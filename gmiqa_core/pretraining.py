@@ -58,8 +58,10 @@ class GraphObjective:
     level_target        `severity`; `raw`: the paper's level 1..5, predicted as 1 + 4 mu
     normalise_codes     codes of length 1: on free codes a margin is also met by growing
     detach_pairs        only the anchor carries gradient, as in the public code
-    classify_weight     ours: cross-entropy of every picture's own type (model.classify)
+    classify_weight     ours: cross-entropy of a picture's own type (model.classify)
     quality_weight      ours: KL of the score head to the quality and spread of the picture's cell
+    mixed               pictures of all types for these two terms; they pass the backbone together with the graphs. On
+                        the graphs alone a step holds two types at large N, and neither term learns (0: on the graphs)
     """
 
     pool: Any
@@ -73,6 +75,7 @@ class GraphObjective:
     detach_pairs: bool = False
     classify_weight: float = 0.0
     quality_weight: float = 0.0
+    mixed: int = 48
     accumulate: int = 1
     seed: int = 0
 
@@ -83,19 +86,24 @@ class GraphObjective:
         if not self.sizes or min(self.sizes) < 1:
             raise UserError(f"graph sizes {list(self.sizes)}: expected one or more numbers of nodes, each at least 1.")
 
-    def draw(self, step: int, micro: int = 0) -> tuple[Batch, int]:
-        """The pictures of anchors, positives and negatives in this order, and N. A pure function of (step, micro)."""
+    def draw(self, step: int, micro: int = 0) -> tuple[Batch, Batch | None, int]:
+        """The pictures of anchors, positives and negatives in this order; those of mixed types, if any term wants them;
+        and N. A pure function of (step, micro)."""
         k = step * self.accumulate + micro
         n = int(np.random.default_rng((self.seed, k)).choice(list(self.sizes)))
         most = max(1, self.batch // min(self.sizes))
         triplets = [self.pool.triplet(k * most + g, n) for g in range(max(1, self.batch // n))]
-        return Batch.cat(part for role in zip(*triplets, strict=True) for part in role), n
+        wanted = self.mixed and (self.classify_weight or self.quality_weight)
+        mixed = self.pool.batch(k * most, self.mixed) if wanted else None
+        return Batch.cat(part for role in zip(*triplets, strict=True) for part in role), mixed, n
 
     def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        batch, n = self.draw(step, micro)
-        batch = batch.to(next(model.parameters()).device)
-        nodes = model.nodes(batch.images)
-        V = nodes.view(3, -1, n, nodes.shape[-1])
+        batch, mixed, n = self.draw(step, micro)
+        device = next(model.parameters()).device
+        batch, plain = batch.to(device), (mixed or batch).to(device)
+        together = torch.cat([batch.images, plain.images]) if mixed else batch.images
+        nodes = model.nodes(together)  # one pass: BatchNorm sees all types of the step
+        V, alone = nodes[: len(batch)].view(3, -1, n, nodes.shape[-1]), nodes[-len(plain) :]
         E = model.edges(V) if model.config["graph"] == "full" else None
         codes = model.type_code(V, E)
         codes = F.normalize(codes, dim=-1) if self.normalise_codes else codes
@@ -111,12 +119,12 @@ class GraphObjective:
                    "level_error": (mu - target).abs().mean(), "sigma": sigma.mean()}
         loss = type_loss + self.weight * values["level"]
         if self.classify_weight:
-            logits = model.classify(nodes)
-            values["classify"] = F.cross_entropy(logits, batch.type)
-            values["named"] = (logits.argmax(-1) == batch.type).float().mean()
+            logits = model.classify(alone)
+            values["classify"] = F.cross_entropy(logits, plain.type)
+            values["named"] = (logits.argmax(-1) == plain.type).float().mean()
             loss = loss + self.classify_weight * values["classify"]
         if self.quality_weight:
-            values["quality"] = level_loss("kl", *model.score(nodes), batch.quality, batch.spread)
+            values["quality"] = level_loss("kl", *model.score(alone), plain.quality, plain.spread)
             loss = loss + self.quality_weight * values["quality"]
         return loss, values
 
@@ -126,12 +134,11 @@ def graph_objective(pool: Any, **options: Any) -> GraphObjective:
     return GraphObjective(pool, **options)
 
 
-def graph_pool(contents: Sequence[Content], objective_sizes: Sequence[int], batch: int, *, undistorted: bool = True,
-               **options: Any) -> Pool:
-    """A Pool whose generations last as long as `reuse` says when a GraphObjective of these sizes draws from it.
-    undistorted adds type 0, so that the classifier also learns `none of these`."""
-    options.setdefault("types", [0, *range(1, 26)] if undistorted else None)
-    return Pool(contents, draws=3 * batch // max(1, batch // min(objective_sizes)), **options)
+def graph_pool(contents: Sequence[Content], sizes: Sequence[int], batch: int, mixed: int = 0, **options: Any) -> Pool:
+    """A Pool whose generations last as long as `reuse` says when a GraphObjective with these sizes draws from it. Its
+    types are all 25 and 0, undistorted, so that the classifier also learns `none of these`."""
+    options.setdefault("types", range(26))
+    return Pool(contents, draws=max(1, (3 * batch + mixed) // max(1, batch // min(sizes))), **options)
 
 
 def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: str | Path, lr: float = 1e-5,
@@ -143,13 +150,13 @@ def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: s
     loop               everything else goes to training.train: precision, accumulate, evaluate, clip, ema, ...
     """
     if workers > 1:
-        named = dict(model=model, contents=contents, steps=steps, folder=folder, lr=lr, pool=pool, objective=objective,
-                     freeze_backbone=freeze_backbone, seed=seed)
+        named: dict[str, Any] = dict(model=model, contents=contents, steps=steps, folder=folder, lr=lr, pool=pool,
+                                     objective=objective, freeze_backbone=freeze_backbone, seed=seed)
         trained, history = training.launch(workers, pretrain, **named, **loop)
         return trained.to(next(model.parameters()).device), history
     options = dict(objective or {})
-    sizes, batch = options.get("sizes", GraphObjective.sizes), options.get("batch", GraphObjective.batch)
-    source = graph_pool(contents, sizes, batch, seed=seed, **(pool or {}))
+    drawn = {name: options.get(name, getattr(GraphObjective, name)) for name in ("sizes", "batch", "mixed")}
+    source = graph_pool(contents, **drawn, seed=seed, **(pool or {}))
     goal = graph_objective(source, seed=seed, accumulate=loop.get("accumulate", 1), **options)
     model.freeze_backbone(freeze_backbone)
     identity = {"objective": repr(sorted(options.items())), "pool": repr(sorted((pool or {}).items())),
@@ -215,10 +222,10 @@ def probe(model: GMIQA, batch: Batch, sizes: Sequence[int] = (1, 16), graphs: in
         distance = torch.cdist(code, code).masked_fill(side[:, None] == side[None], torch.inf)
         codes[n] = code
         named.append(pd.DataFrame({"N": n, "type": kind.numpy(), "hit": (kind[distance.argmin(1)] == kind).numpy()}))
-        rows = index.flatten()
+        drawn = index.flatten()
         nodes.append(pd.DataFrame({
-            "N": n, "type": type_of[rows], "level": batch.level.cpu().numpy()[rows], "content": content_of[rows],
-            "severity": batch.severity.cpu().numpy()[rows], "spread": batch.spread.cpu().numpy()[rows],
+            "N": n, "type": type_of[drawn], "level": batch.level.cpu().numpy()[drawn], "content": content_of[drawn],
+            "severity": batch.severity.cpu().numpy()[drawn], "spread": batch.spread.cpu().numpy()[drawn],
             "mu": mu.flatten().numpy(), "sigma": sigma.flatten().numpy(),
         }))  # fmt: skip
     return Probe(codes, pd.concat(named, ignore_index=True), pd.concat(nodes, ignore_index=True))
@@ -267,4 +274,5 @@ def edge_variance(model: GMIQA, V: Tensor, depth: int | None = None, seed: int =
 
 def _read(model: GMIQA, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     E = model.edges(V) if model.config["graph"] == "full" else None
-    return model.type_code(V, E).cpu(), *(x.cpu() for x in model.level(V, E))
+    mu, sigma = model.level(V, E)
+    return model.type_code(V, E).cpu(), mu.cpu(), sigma.cpu()

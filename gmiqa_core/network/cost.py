@@ -89,7 +89,7 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
     x = nodes[everyone]
     A = torch.eye(n, device=x.device)
     own = mean = x[:, :0]
-    if model.config["graph"] == "full":
+    if model.relation is not None and model.config["graph"] == "full":
         E = step("edge_builder", model.relation, model.relation, pooled[everyone] if by_pooled else x)
         A, own, mean = type_adjacency(E), E.diagonal().T, E.mean(1)
     elif model.relation is not None:

@@ -39,6 +39,8 @@ class GMIQA(nn.Module):
     """
 
     bank: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, **config: Any):
         super().__init__()
@@ -168,6 +170,9 @@ class GMIQA(nn.Module):
 class QualityRegressor(nn.Module):
     """The network of meta-training: backbone, pyramid and NodeBuilder of `model` (shared, not copied) and a linear
     quality head. Images (n,3,H,W) -> quality (n,), trained towards [0,1]; not clipped, so its gradient never dies."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, model: GMIQA):
         super().__init__()
