@@ -83,7 +83,7 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("notebooks")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", PRESENT)
 def test_it_runs_on_the_tiny_preset(stage, tiny_run):
     """Plain papermill, in the order of the chain: each notebook finds what the ones before it left."""
@@ -94,7 +94,7 @@ def test_it_runs_on_the_tiny_preset(stage, tiny_run):
     tiny_run.mkdir(exist_ok=True)
     papermill.execute_notebook(
         str(NOTEBOOKS / f"{stage}.ipynb"), str(written), parameters=given, cwd=str(ROOT), progress_bar=False,
-        kernel_name="python3", execution_timeout=240,
+        kernel_name="python3", execution_timeout=600,
     )
     record = json.loads((tiny_run / stage / "run.json").read_text())
     assert record["status"] == "done"
