@@ -112,7 +112,7 @@ def test_a_broken_picture_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa"])
 def test_methods_order_unseen_pictures_by_blur(scored, name):
     pictures, quality = scored
-    options = {"steps": 80, "batch": 32} if name == "cnniqa" else {}
+    options = {"steps": 30, "batch": 24} if name == "cnniqa" else {}
     if name == "niqe":
         options = {"pristine": pictures[:18:6], "patch": 48}
     method = make(name, **options)
