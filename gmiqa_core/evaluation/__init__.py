@@ -7,6 +7,7 @@ from gmiqa_core.evaluation.comparison import compare as compare
 from gmiqa_core.evaluation.comparison import outcome as outcome
 from gmiqa_core.evaluation.comparison import paired as paired
 from gmiqa_core.evaluation.comparison import repeated as repeated
+from gmiqa_core.evaluation.comparison import verdict as verdict
 from gmiqa_core.evaluation.statistics import fit_logistic as fit_logistic
 from gmiqa_core.evaluation.statistics import krocc as krocc
 from gmiqa_core.evaluation.statistics import metrics as metrics

@@ -103,6 +103,22 @@ class Bench:
     device: Any = "cpu"
 
 
+class Draws:
+    """A pool seen from `by` steps on: every seed of a row draws other pictures, the same ones in every row."""
+
+    def __init__(self, pool: Any, by: int):
+        self.pool, self.by = pool, by
+
+    def batch(self, step: int, n: int) -> Any:
+        return self.pool.batch(step + self.by, n)
+
+    def triplet(self, step: int, n: int) -> Any:
+        return self.pool.triplet(step + self.by, n)
+
+    def task(self, step: int, type: int, support: int, query: int) -> Any:
+        return self.pool.task(step + self.by, type, support, query)
+
+
 def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, device: Any = "cpu") -> Bench:
     """Pools on the training contents, and one picture per test content and type, levels in turn (n = contents x 25)."""
     from gmiqa_core.synthetic import Pool, test_batches
@@ -149,16 +165,17 @@ def train(row: Row, bench: Bench, seed: int, folder: Path) -> tuple[Any, dict[st
     torch.manual_seed(seed)
     model = network.build(bench.preset, **switches(settings), finetune_graph=bench.finetune_graph).to(bench.device)
     todo = plan(settings, bench)
+    crops, whole = (Draws(pool, 10_000 * seed) for pool in (bench.crops, bench.whole))
     quiet: dict[str, Any] = {"report": lambda *_: None, "seed": seed, "checkpoint_every": 10**9, "clip": 1.0}
     if "meta" in todo.index:
-        _meta(model, bench, todo.loc["meta"], folder / "meta", quiet)
+        _meta(model, crops, bench, todo.loc["meta"], folder / "meta", quiet)
     if "graph" in todo.index:
         batch = int(todo.pictures["graph"]) // 3
-        goal = pretraining.graph_objective(bench.crops, sizes=(1, batch), batch=batch, seed=seed)
+        goal = pretraining.graph_objective(crops, sizes=(1, batch), batch=batch, seed=seed)
         _loop(model, goal, todo.loc["graph"], folder / "graph", bench.lr, quiet)
     crop = settings.finetune_crop
     model, _ = finetuning.finetune(
-        model, bench.crops if crop else bench.whole, steps=int(todo.steps["finetune"]), folder=folder / "finetune",
+        model, crops if crop else whole, steps=int(todo.steps["finetune"]), folder=folder / "finetune",
         batch=int(todo.pictures["finetune"]), lr_backbone=bench.lr, lr_head=bench.lr, resume="never", **quiet,
     )  # fmt: skip
     return model, {"row": row.name, "seed": seed, "pixels": int(todo.pixels.sum()), "seconds": time.monotonic() - began,
@@ -171,16 +188,16 @@ def _loop(model: Any, objective: Any, todo: Any, folder: Path, lr: float, quiet:
     training.train(model, objective, steps=int(todo["steps"]), lr=lr, folder=folder, resume="never", **quiet)
 
 
-def _meta(model: Any, bench: Bench, todo: Any, folder: Path, quiet: dict[str, Any]) -> None:
+def _meta(model: Any, crops: Draws, bench: Bench, todo: Any, folder: Path, quiet: dict[str, Any]) -> None:
     """Meta-train backbone, pyramid and NodeBuilder of `model` in place; estimate BatchNorm statistics afterwards."""
     from gmiqa_core import meta_learning
     from gmiqa_core.network import QualityRegressor
 
     half = max(2, int(todo["pictures"]) // 4)
     learner = meta_learning.MetaLearner(QualityRegressor(model)).to(bench.device)
-    goal = meta_learning.MetaObjective(bench.crops, range(1, 26), tasks=2, support=half, query=half, seed=quiet["seed"])
+    goal = meta_learning.MetaObjective(crops, range(1, 26), tasks=2, support=half, query=half, seed=quiet["seed"])
     _loop(learner, goal, todo, folder, bench.lr, {**quiet, "accumulate": 2})
-    images = (bench.crops.batch(k, bench.batch).images.to(bench.device) for k in range(4))
+    images = (crops.batch(k, bench.batch).images.to(bench.device) for k in range(4))
     settled = meta_learning.estimate_statistics(learner.model, images)
     for part in ("backbone", "pyramid", "node_builder"):
         getattr(model, part).load_state_dict(getattr(settled, part).state_dict())

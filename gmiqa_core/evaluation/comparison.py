@@ -20,6 +20,11 @@ def outcome(low: float, high: float, higher_is_better: bool = True) -> str:
     return "better" if (low > 0) == higher_is_better else "worse"
 
 
+def verdict(outcome: str, wanted: str = "better") -> str:
+    """What an outcome says about the claim that the first method is `wanted`, in the words of stage.claim."""
+    return {"undecided": "undecided", wanted: "holds"}.get(outcome, "does not hold")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """a against b: delta = metric(a) - metric(b), its 95 % interval, and the outcome for a."""
