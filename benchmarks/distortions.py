@@ -1,6 +1,6 @@
 """Distortions: images/s per type and for the uniform mix, peak memory; what a training step waits for the pool.
 
-``python -m benchmarks.distortions [--threads 2] [--device cuda]``; ``--order FOLDER`` checks the order of levels instead: a
+``python -m benchmarks.distortions [--threads 2] [--device cuda]``; ``--order FOLDER`` checks the order of the levels: a
 full-reference metric of our output against the human scores of KADID-10k, for every type, on the pictures of a folder.
 """
 
@@ -8,10 +8,11 @@ import argparse
 import resource
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gmiqa_core.distortions import TYPES, calibration, distort, stretch_range
+from gmiqa_core.distortions import TYPES, calibration, distort, every_level, stretch_range
 from gmiqa_core.distortions.reference_metric import haarpsi
 from gmiqa_core.synthetic import Pool, bring_to_size, contents, split_contents
 
@@ -40,34 +41,32 @@ def speed(size: tuple[int, int], device: str, threads: int) -> None:
     few = torch.stack([p[:, : size[0], : size[1]] for p in pictures]).float() / 255
     batch = few.repeat(BATCH // len(few), 1, 1, 1).to(device)
     print(f"\nbatch of {BATCH}, 3x{size[0]}x{size[1]}, {device}, {threads} threads")
-    rates = {}
-    for entry in TYPES:
-        levels = 1 + torch.arange(BATCH) % 5
-        rates[entry.name] = BATCH / seconds(batch, entry.id, levels)
-    # Every cell appears once in 125 pictures: four batches of 32 with three cells twice.
+    print("images per second of time, of processor time, share of the mix's rate")
+    levels = 1 + torch.arange(BATCH) % 5
+    each = {entry.name: BATCH / timed(batch, [entry.id] * BATCH, levels) for entry in TYPES}
+    # Every cell once in 125 pictures, three of them twice: four batches.
     cells = torch.randperm(125, generator=torch.Generator().manual_seed(0))
     cells = torch.cat([cells, cells[:3]]).reshape(4, BATCH)
-    mix = 4 * BATCH / sum(seconds(batch, c // 5 + 1, c % 5 + 1) for c in cells)
-    plain = [t for t in TYPES if not t.codec]
-    kinds = torch.tensor([plain[i % len(plain)].id for i in range(BATCH)])
-    tensors = BATCH / seconds(batch, kinds, 1 + torch.arange(BATCH) % 5)
-    for name, rate in rates.items():
-        print(f"  {name:28s} {rate:8.0f} images/s   {rate / mix:6.2f} of the mix")
-    print(f"  uniform mix of 125 cells     {mix:8.0f} images/s;  without the codecs {tensors:.0f}")
-    print(f"  slowest: {min(rates, key=lambda k: rates[k])}, {min(rates.values()):.0f} images/s")
+    mix = 4 * BATCH / sum(timed(batch, (c // 5 + 1).tolist(), c % 5 + 1) for c in cells)
+    plain = [t.id for t in TYPES if not t.codec]
+    without = BATCH / timed(batch, [plain[i % len(plain)] for i in range(BATCH)], levels)
+    for name, rates in {**each, "MIX of the 125 cells": mix, "mix without the codecs": without}.items():
+        print(f"  {name:28s} {rates[0]:8.0f} {rates[1]:8.0f}   {rates[0] / mix[0]:6.2f}")
+    slowest = min(each, key=lambda name: each[name][0])
+    print(f"  slowest: {slowest}, {each[slowest][0]:.0f} images/s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"  peak memory of the process so far {peak:.0f} MB (the batch itself {batch.nbytes / 2**20:.0f} MB)")
 
 
-def seconds(batch: Tensor, types: int | Tensor, levels: Tensor, repeats: int = 2) -> float:
-    """The best of some runs: other programs on the machine only ever slow one down."""
-    best = float("inf")
+def timed(batch: Tensor, types: list[int], levels: Tensor, repeats: int = 3) -> np.ndarray:
+    """(seconds, seconds of processor time), the best of some runs: other programs only ever slow one down."""
+    best = np.full(2, np.inf)
     for _ in range(repeats):
         synchronise(batch)
-        began = time.perf_counter()
+        began = np.array([time.perf_counter(), time.process_time()])
         distort(batch, types, levels)
         synchronise(batch)
-        best = min(best, time.perf_counter() - began)
+        best = np.minimum(best, np.array([time.perf_counter(), time.process_time()]) - began)
     return best
 
 
@@ -100,8 +99,8 @@ def order(folder: str, every: int) -> None:
     pictures = [stretch_range(bring_to_size(c.image)[None].float() / 255) for c in contents(folder)[::every]]
     metric = torch.zeros(25, 5)
     for x in pictures:
-        for entry in TYPES:
-            metric[entry.id - 1] += haarpsi(distort(x.expand(5, -1, -1, -1), entry.id, [1, 2, 3, 4, 5]), x)
+        for entry, levels in every_level(x[0]):
+            metric[entry.id - 1] += haarpsi(levels, x)
     metric /= len(pictures)
     print(f"HaarPSI of our output over {len(pictures)} pictures against KADID-10k's mean scores")
     for entry, ours, people in zip(TYPES, metric, calibration.QUALITY, strict=True):

@@ -57,21 +57,18 @@ def _one(args: argparse.Namespace, picture, stem: str) -> Path:  # noqa: ANN001
 
 
 def _grid(args: argparse.Namespace, picture, stem: str) -> Path:  # noqa: ANN001
-    from gmiqa_core import images
-    from gmiqa_core.distortions import TYPES, distort
-    from gmiqa_core.figures.distortions import contact_sheet, window
-    from gmiqa_core.runs import progress
-
-    x = images.to_float(picture)[None].expand(5, -1, -1, -1)
-    kept = [
-        window(distort(x, t.id, [1, 2, 3, 4, 5], args.seed, stretch=not args.no_stretch), 128)
-        for t in progress(TYPES, label="distortions")
-    ]
     path = Path(args.output or f"{stem}_distortions.png")
     if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
         raise UserError(f"cannot write a contact sheet as {path.name}: expected .png, .jpg, .svg or .pdf")
     if not path.parent.is_dir():
         raise UserError(f"no folder {path.parent}: make it first")
+    from gmiqa_core import images
+    from gmiqa_core.distortions import TYPES, every_level
+    from gmiqa_core.figures.distortions import contact_sheet, window
+    from gmiqa_core.runs import progress
+
+    cells = every_level(images.to_float(picture), args.seed)
+    kept = [window(levels, 128) for _, levels in progress(cells, len(TYPES), "distortions")]
     contact_sheet(kept).savefig(path, dpi=160)
     return path
 

@@ -4,7 +4,7 @@
     blurred = distort(images, "lens_blur", level=3)
 """
 
-from gmiqa_core.distortions.apply import distort, stretch_range
+from gmiqa_core.distortions.apply import LEVELS, distort, every_level, stretch_range
 from gmiqa_core.distortions.table import GROUPS, TYPES, Type, type_id
 
-__all__ = ["GROUPS", "TYPES", "Type", "distort", "stretch_range", "type_id"]
+__all__ = ["GROUPS", "LEVELS", "TYPES", "Type", "distort", "every_level", "stretch_range", "type_id"]

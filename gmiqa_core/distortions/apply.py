@@ -1,17 +1,18 @@
 """distort(): any types and levels on a batch, grouped, each image with randomness of its own."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from gmiqa_core.distortions.table import TYPES, type_id
+from gmiqa_core.distortions.table import TYPES, Type, type_id
 from gmiqa_core.distortions.workers import share
 from gmiqa_core.settings import UserError
 
 PerImage = int | str | Iterable[int] | Tensor
+LEVELS = (1, 2, 3, 4, 5)
 
 
 def stretch_range(x: Tensor) -> Tensor:
@@ -57,6 +58,12 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
         for (_, chunk, *_), part in zip(tasks, share(_distort_some, tasks, count), strict=True):
             result[chunk] = part
     return result
+
+
+def every_level(picture: Tensor, seed: int = 0) -> Iterator[tuple[Type, Tensor]]:
+    """Each type with levels 1 to 5 of one picture (3,h,w): (type, (5,3,h,w)), 25 times."""
+    for entry in TYPES:
+        yield entry, distort(picture.expand(5, -1, -1, -1), entry.id, LEVELS, seed)
 
 
 @torch.no_grad()

@@ -134,6 +134,26 @@ def unordered_levels(pictures: Sequence[Tensor], metric: Tensor) -> Any:
     return figure
 
 
+def levels_figure(picture: Tensor, levels: Tensor, metric: Tensor, id: int, name: str) -> Any:
+    """A picture (3,h,w) and its five levels (5,3,h,w) of one type, with parameter, human score and metric of each."""
+    import matplotlib.pyplot as plt
+
+    entry = TYPES[id - 1]
+    with style(0.9):
+        figure, axes = plt.subplots(2, 3, figsize=(9, 5.2))
+        titles = ["as it is"] + [f"level {v}: {entry.parameter} {p:g}" for v, p in enumerate(entry.levels, 1)]
+        for k, (axis, image, title) in enumerate(zip(axes.flat, [picture, *levels], titles, strict=True)):
+            axis.imshow(_array(image))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(title, loc="center", fontweight="normal")
+            if k:
+                human = float(calibration.QUALITY[id - 1, k - 1])
+                axis.set_xlabel(f"human {human:.2f}, HaarPSI {float(metric[k - 1]):.2f}")
+        figure.suptitle(f"{entry.title} on {name}")
+    return figure
+
+
 def dataset_overview(table: pd.DataFrame, sizes: Sequence[tuple[int, int]]) -> Any:
     """Quality, its spread and picture sizes (width, height) of a data set's records; sizes may be of a sample."""
     import matplotlib.pyplot as plt
@@ -149,7 +169,8 @@ def dataset_overview(table: pd.DataFrame, sizes: Sequence[tuple[int, int]]) -> A
         middle.set(xlabel="quality, 0 to 1", ylabel="standard deviation", title="Spread of opinions", ylim=(0, None))
         unique, counts = np.unique(np.array(sizes), axis=0, return_counts=True)
         right.scatter(unique[:, 0], unique[:, 1], s=20 + 180 * counts / counts.max(), color=PALETTE[1], alpha=0.7)
-        right.set(xlabel="width, px", ylabel="height, px", title="Sizes", xlim=(0, None), ylim=(0, None))
+        limits = {"xlim": (0, 1.15 * unique[:, 0].max()), "ylim": (0, 1.15 * unique[:, 1].max())}
+        right.set(xlabel="width, px", ylabel="height, px", title="Sizes (area: how many)", **limits)
     return figure
 
 

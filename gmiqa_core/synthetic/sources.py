@@ -12,13 +12,11 @@ from torch import Tensor
 
 from gmiqa_core import images
 from gmiqa_core.datasets import Dataset, Scale
-from gmiqa_core.distortions import TYPES, calibration, distort, type_id
+from gmiqa_core.distortions import LEVELS, TYPES, calibration, distort, type_id
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.batch import Batch
 from gmiqa_core.synthetic.contents import Content, bring_to_size, crop_at
 from gmiqa_core.synthetic.pool import PLAN, SLOT, Plan, SlotPool
-
-LEVELS = (1, 2, 3, 4, 5)
 
 
 class Pool(SlotPool):
