@@ -111,7 +111,8 @@ class Chooser(ipw.VBox):
     def __init__(
         self, pictures: dict[str, Tensor], on_picture: Callable[[str, Tensor], None], label: str = "Picture"
     ) -> None:
-        self._pictures, self._on_picture = pictures, on_picture
+        self._pictures, self._on_picture = dict(pictures), on_picture
+        self._given, self._listing = list(pictures), False
         self.status = Status()
         self.examples = ipw.Dropdown(options=list(pictures), description=label, tooltip="pictures that are at hand")
         self.upload = ipw.FileUpload(accept="image/*", description="Upload a picture", tooltip=f"up to {UPLOAD_MB} MB")
@@ -134,11 +135,21 @@ class Chooser(ipw.VBox):
         self.status.guard(self._example)(None)
 
     def _choose(self, name: str, picture: Tensor) -> None:
+        """A picture of somebody's own joins the list, in place of the one before it."""
         self.status.say("")
+        self._pictures = {key: self._pictures[key] for key in self._given} | {name: picture}
+        self._listing = True
+        try:
+            self.examples.options = list(self._pictures)
+            self.examples.value = name
+        finally:
+            self._listing = False
         self._on_picture(name, picture)
 
     def _example(self, _: Any) -> None:
-        self._choose(self.examples.value, self._pictures[self.examples.value])
+        if not self._listing:
+            self.status.say("")
+            self._on_picture(self.examples.value, self._pictures[self.examples.value])
 
     def _uploaded(self, _: Any) -> None:
         for file in self.upload.value:
@@ -186,5 +197,6 @@ def card(score: Score, name: str = "") -> str:
         f"<div class='ends soft'><div>0 bad</div><div>90 %: {score.low:.0f} to {score.high:.0f}</div>"
         "<div>100 excellent</div></div>"
         f"<p class='soft'>Predicts {html.escape(score.target)}{rank}.</p>"
-        f"<p><b>Most probable distortion</b> <span class='soft'>severity {score.severity:.2f} of 1</span></p>{guesses}</div>"
+        f"<p><b>Most probable distortion</b> <span class='soft'>severity {score.severity:.2f} of 1</span></p>"
+        f"{guesses}</div>"
     )
