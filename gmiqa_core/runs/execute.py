@@ -159,7 +159,7 @@ def _tell(**event: Any) -> None:
 
 
 def _die_with_the_chain() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not sys.stdin, whose lock would be held when the interpreter shuts down
         pass
     _end(3)
 
