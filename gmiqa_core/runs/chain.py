@@ -140,7 +140,8 @@ class Chain(Plan):
             times = provenance.read_json(self.run / TIMES) or {}
             provenance.write_json(self.run / TIMES, times | {child.name: result["seconds"]})
             left = sum(self.expected(step) for step in self._waiting.values())
-            self.say(f"{child.title} took {duration(result['seconds'])}, {result['peak_memory'] / 2**20:.0f} MB; "
+            self.say(f"{child.title} took {duration(result['seconds'])} ({duration(result['cpu_seconds'])} of "
+                     f"processor), {result['peak_memory'] / 2**20:.0f} MB; "
                      f"{duration(elapsed)} so far" + (f", about {duration(left)} left" if left else ""))
             return
         folder = self.run / child.name

@@ -69,7 +69,7 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
     content["products"] = content.get("products", []) + provenance.products(folder, [finished])
     provenance.write_json(folder / provenance.RECORD, content)
     (folder / CLOSED).unlink()
-    return {"seconds": content["seconds"], "peak_memory": content["peak_memory"]}
+    return {name: content.get(name, 0) for name in ("seconds", "cpu_seconds", "peak_memory")}
 
 
 def _papermill(notebook: str, output: Path, parameters: dict[str, Any], cwd: str) -> None:

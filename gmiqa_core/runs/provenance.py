@@ -160,6 +160,13 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def cpu_seconds() -> float:
+    """Processor time of this process and its finished children: what a busy machine does not change."""
+    import resource
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(one.ru_utime + one.ru_stime for one in used), 2)
+
+
 def products(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
     """Each product's path (relative to the stage's folder), size and sha256."""
     return [{"path": os.path.relpath(path, folder), "size": path.stat().st_size, "sha256": sha256(path)}

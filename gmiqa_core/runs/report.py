@@ -156,7 +156,8 @@ def _table(part: Part, entry: dict[str, Any]) -> str:
 def _cost(parts: list[Part], folder: Path, last: dict[str, Any]) -> str:
     """Time and memory of each stage, and what the report's own stage says of the modules."""
     import pandas as pd
-    rows = [{"stage": p.name, "seconds": round(p.record["seconds"], 1), "memory (MB)": p.record["peak_memory"] // 2**20,
+    rows = [{"stage": p.name, "seconds": round(p.record["seconds"], 1),
+             "processor (s)": p.record.get("cpu_seconds"), "memory (MB)": p.record["peak_memory"] // 2**20,
              "finished": p.record["finished"][:16].replace("T", " "), "commit": (p.record.get("commit") or "")[:10]
              + (" and changes" if p.record.get("dirty") else "")} for p in parts if p.record]
     if not rows:

@@ -196,13 +196,15 @@ class Stage:
             "seed": self.seed, "device": str(self.device), "device_name": self.device_name,
             **provenance.commit(self.root), **provenance.environment(),
             "started": self._started, "finished": provenance.now(),
-            "seconds": round(time.monotonic() - self._clock, 2), "peak_memory": provenance.peak_memory(),
+            "seconds": round(time.monotonic() - self._clock, 2), "cpu_seconds": provenance.cpu_seconds(),
+            "peak_memory": provenance.peak_memory(),
             "peak_gpu_memory": self._peak_gpu(), **self._entries,
             "products": provenance.products(self.folder, list(dict.fromkeys(self._products))),
         }
         provenance.write_json(self.folder / (CLOSED if "key" in self._chain else provenance.RECORD), content)
         print(f"{self.name} is done: {len(self._entries['figures'])} figures, {len(self._entries['tables'])} tables, "
-              f"{content['seconds']:.0f} s, {content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
+              f"{content['seconds']:.0f} s ({content['cpu_seconds']:.0f} s of processor), "
+              f"{content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
 
     def _key(self) -> str:
         """The key that the chain would give this stage: the same code, parameters and upstream."""
