@@ -128,6 +128,7 @@ _PARAMETERS = [
     P("other_path", str, "", "cross: its folder", stages=(EVALUATE,)),
     P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
       stages=(EVALUATE,)),
+    P("evaluate_labels", int, 250, "synthetic pictures that the baselines learn from", low=25, stages=(EVALUATE,)),
     P("evaluate_contents", int, 4, "unseen contents of the synthetic test pictures", low=2, stages=(EVALUATE,)),
     P("bootstrap", int, 500, "bootstrap samples behind an interval", low=100,
       stages=(META, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
@@ -150,8 +151,8 @@ _PARAMETERS = [
 
     # 80 MetaQAP
     P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
-    P("qap_types", list, ["gaussian_blur", "colour_quantisation", "jpeg", "white_noise", "darken", "pixelate"],
-      "types of the target when the data set is synthetic", stages=(METAQAP,)),
+    P("qap_types", list, ["gaussian_blur", "jpeg", "white_noise", "darken", "pixelate"], "types of a synthetic target",
+      stages=(METAQAP,)),
     P("qap_side", int, 160, "longer side of the target pictures", unit="px", low=32, stages=(METAQAP,)),
     P("qap_crop", int, 96, "side of training crops", unit="px", low=32, stages=(METAQAP,)),
     P("qap_batch", int, 16, "pictures in a batch", low=4, stages=(METAQAP,)),
