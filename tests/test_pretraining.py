@@ -23,6 +23,10 @@ class Toy:
         return Batch(torch.tensor(images, dtype=torch.float32).clamp(0, 1), 1 - severity, torch.full((n,), 0.1),
                      torch.full((n,), kind), torch.tensor(level), severity, torch.tensor(rng.integers(0, 4, n)))
 
+    def batch(self, step, n):
+        rng = np.random.default_rng((step, 1))
+        return Batch.cat(self.of(rng, int(rng.choice(self.types)), 1) for _ in range(n))
+
     def triplet(self, step, n):
         rng = np.random.default_rng(step)
         same, other = rng.choice(self.types, 2, replace=False)
@@ -69,12 +73,13 @@ def test_triplets_beyond_the_margin_are_not_active():
 
 
 def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
-    objective = graph_objective(Toy(), sizes=(1, 4), batch=8)
+    objective = graph_objective(Toy(), sizes=(1, 4), batch=8, mixed=16, classify_weight=1.0)
     seen = set()
     for step in range(8):
-        batch, n = objective.draw(step)
-        again, _ = objective.draw(step)
-        assert torch.equal(batch.images, again.images)
+        batch, mixed, n = objective.draw(step)
+        again = objective.draw(step)
+        assert torch.equal(batch.images, again[0].images) and torch.equal(mixed.images, again[1].images)
+        assert len(mixed) == 16 and len(mixed.type.unique()) > 2
         seen.add(n)
         roles = batch.type.view(3, -1, n)
         assert roles.shape == (3, 8 // n, n) and bool((roles == roles[..., :1]).all())
@@ -90,7 +95,8 @@ def test_micro_batches_of_a_step_are_new_ones():
 
 
 @pytest.mark.parametrize("options", [{}, dict(level_loss="sampled_mse", level_target="raw"), dict(normalise_codes=True),
-                                     dict(classify_weight=1.0, quality_weight=1.0)])
+                                     dict(classify_weight=1.0, quality_weight=1.0),
+                                     dict(classify_weight=1.0, quality_weight=1.0, mixed=0)])
 @pytest.mark.parametrize("graph", ["full", "none", "mlp"])
 def test_loss_is_a_number_with_gradients(options, graph):
     model = tiny(graph=graph)
@@ -106,8 +112,9 @@ def test_detached_pairs_leave_the_gradient_to_the_anchor():
     model, x = tiny().eval(), {}
     for detach in (False, True):
         objective = graph_objective(Toy(), sizes=(4,), batch=4, detach_pairs=detach, margin=10.0)
-        batch, _ = objective.draw(0)
-        objective.draw = lambda *a, b=batch: (b, 4)
+        batch, mixed, _ = objective.draw(0)
+        assert mixed is None, "no term wants mixed pictures"
+        objective.draw = lambda *a, b=batch: (b, None, 4)
         batch.images.requires_grad_()
         x[detach] = torch.autograd.grad(objective(model, 0, 0)[0], batch.images)[0]
     anchor = slice(0, 4)

@@ -87,6 +87,7 @@ _PARAMETERS = [
     P("graph_lr", float, 0.001, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
     P("graph_batch", int, 16, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),
+    P("graph_mixed", int, 48, "pictures of all types beside them, for naming and quality", low=0, stages=(GRAPH,)),
     P("graph_crop", int, 96, "side of training crops", unit="px", low=32, stages=(GRAPH,)),
     P("graph_margin", float, 0.1, "margin of the triplet loss", low=0, stages=(GRAPH,)),
     P("graph_lambda", float, 0.25, "weight of the level loss", low=0, stages=(GRAPH,)),
