@@ -164,3 +164,11 @@ def test_constant_buffers_are_not_moved_by_accumulation(tmp_path):
 def test_launch_refuses_what_workers_cannot_import():
     with pytest.raises(UserError, match="importable module"):
         training.launch(2, lambda: None)
+
+
+def test_no_steps_leave_the_model_and_an_empty_table(tmp_path):
+    model = small()
+    start = training.checkpoint.copy_state(model)
+    history = training.train(model, objective, steps=0, lr=1e-2, folder=tmp_path)
+    assert len(history.metrics) == 0 and history.last["step"] == 0
+    assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
