@@ -38,6 +38,8 @@ _PARAMETERS = [
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
       stages=TRAINED),
     P("pool_reuse", int, 4, "batches drawn per distorted picture", low=1, stages=NETWORK),
+    P("synthetic_side", int, 0, "longer side of distorted pictures before they are cropped, 0 for as they are", unit="px",
+      low=0, stages=(GRAPH, FINETUNE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
     P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET),
     P("csv", str, "", "folder data set: CSV file of scores", stages=TARGET),
@@ -117,6 +119,7 @@ _PARAMETERS = [
     P("finetune_graph", str, "singleton", "graph behind a score", choices=("singleton", "bank", "batch"),
       stages=(FINETUNE, ABLATE)),
     P("finetune_crop", int, 0, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
+    P("synthetic_crop", int, 160, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
     P("synthetic_share", float, 0.25, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
 
     # 50 evaluation

@@ -27,6 +27,8 @@ class Pool(SlotPool):
         types: 1..25 or names, default all 25; 0 adds undistorted pictures as a type of their own, one level (0).
         whole: (height, width) about which pictures are distorted before they are cropped.
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
+        max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
+            of a network that scores shrunken pictures (finetuning.Pictures).
         per_cell: slots per (type, level) in a generation.
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced.
         draws: pictures that a step takes, about; with `reuse` it says how many steps a generation lasts.
@@ -41,6 +43,7 @@ class Pool(SlotPool):
         types: Sequence[int | str] | None = None,
         whole: tuple[int, int] = (384, 512),
         crop: int | None = 128,
+        max_side: int = 0,
         per_cell: int = 3,
         reuse: int = 4,
         draws: int = 32,
@@ -56,7 +59,7 @@ class Pool(SlotPool):
         if not ids:
             raise UserError("A pool needs at least one distortion type.")
         super().__init__(ids, crop=crop, reuse=reuse, draws=draws, seed=seed, device=device, background=background)
-        self.contents, self.per_cell = list(contents), per_cell
+        self.contents, self.per_cell, self.max_side = list(contents), per_cell, max_side
         self._whole = [bring_to_size(c.image, whole, crop or 1) for c in contents]
 
     def _plan(self, generation: int) -> Plan:
@@ -79,7 +82,7 @@ class Pool(SlotPool):
             pictures = torch.stack([image for _, image in same]).to(self.device)
             members = [s for s, _ in same]
             distorted = _distorted(pictures, plan.type[members], plan.level[members], [seeds[s] for s in members])
-            made.update(zip(members, distorted, strict=True))
+            made.update(zip(members, (_shrunk(x, self.max_side) for x in distorted), strict=True))
         return [made[s] for s in slots]
 
 
@@ -141,14 +144,17 @@ def test_batches(
     crop: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    max_side: int = 0,
 ) -> Iterator[Batch]:
-    """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures."""
+    """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures;
+    shrunk to `max_side` before, if that is given."""
     ids = [t.id for t in TYPES] if types is None else [0 if t == 0 else type_id(t) for t in types]
     cells = np.array([(t, v) for t in ids for v in ((levels or LEVELS) if t else (0,))])
     for number, content in enumerate(contents):
         image = bring_to_size(content.image, whole, crop or 1).to(device)
         seeds = [seed] * len(cells)
         pictures = _distorted(image.expand(len(cells), -1, -1, -1), cells[:, 0], cells[:, 1], seeds)
+        pictures = torch.stack([_shrunk(p, max_side) for p in pictures])
         if crop:
             pictures = torch.stack([crop_at(p, (crop, crop)) for p in pictures])
         quality, spread = (
@@ -167,14 +173,19 @@ def test_set(
     crop: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    max_side: int = 0,
 ) -> Batch:
     """All of `test_batches` in one Batch; whole pictures are cut to what all contents have. One takes 2.4 MB: crop,
     or use `test_batches`, for more than a few contents."""
-    batches = list(test_batches(contents, types, levels, whole, crop, seed, device))
+    batches = list(test_batches(contents, types, levels, whole, crop, seed, device, max_side))
     if not batches:
         raise UserError("A test set needs at least one pristine picture.")
     h, w = (min(b.images.shape[k] for b in batches) for k in (2, 3))
     return Batch.cat(replace(b, images=torch.stack([crop_at(p, (h, w)) for p in b.images])) for b in batches)
+
+
+def _shrunk(picture: Tensor, max_side: int) -> Tensor:
+    return images.limit(picture, max_side) if max_side else picture
 
 
 def _distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequence[int]) -> Tensor:
