@@ -51,16 +51,19 @@ def _redraw(state: dict[str, Any], seen: Mapping[str, list[tuple[int, float]]], 
 
 
 def curves(metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> Any:
-    """One panel per entry of `panels` (key -> metric names); one colour per run of `metrics`, one line style per name.
+    """One panel per entry of `panels` (key -> metric names) that was measured; one colour per run of `metrics`, one
+    line style per name.
 
     metrics    run -> tidy table of training.History (step, part, name, value)
     titles     key -> title of the panel, with the unit of its y axis
     """
     import matplotlib.pyplot as plt
 
+    measured = {name for table in metrics.values() for name in table["name"]}
+    panels = {key: names for key, names in panels.items() if measured.intersection(names)}
     with style():
-        figure, axes = plt.subplots(1, len(panels), figsize=(REPORT_WIDTH, 3.0), squeeze=False)
-        for ax, (key, names) in zip(axes[0], panels.items(), strict=True):
+        figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(REPORT_WIDTH, 3.0), squeeze=False)
+        for ax, (key, names) in zip(axes[0], panels.items(), strict=False):
             for colour, (run, table) in zip(PALETTE, metrics.items(), strict=False):
                 for dashes, name in zip(("-", "--", ":"), names, strict=False):
                     rows = table[table["name"] == name]
@@ -178,13 +181,13 @@ def extremes(pictures: Sequence[Any], frame: pd.DataFrame, labels: Sequence[str]
     order = (frame["mu"] - frame["quality"]).abs().to_numpy().argsort(kind="stable")
     shown = min(shown, len(order))
     with style():
-        figure, axes = plt.subplots(2, shown, figsize=(REPORT_WIDTH, 1.7 * REPORT_WIDTH / shown + 1.0), squeeze=False)
+        figure, axes = plt.subplots(2, shown, figsize=(REPORT_WIDTH, 1.5 * REPORT_WIDTH / shown + 1.8), squeeze=False)
         for row, index, title in ((axes[0], order[:shown], "closest"), (axes[1], order[::-1][:shown], "farthest")):
             for ax, i in zip(row, index, strict=True):
                 ax.imshow(pictures[i].permute(1, 2, 0).cpu().numpy())
                 ax.set(xticks=[], yticks=[])
-                ax.set_xlabel(f"{labels[i]}\ntrue {frame['quality'].iloc[i]:.2f}, "
-                              f"predicted {frame['mu'].iloc[i]:.2f} ± {frame['sigma'].iloc[i]:.2f}", fontsize=8.5)
+                ax.set_xlabel(f"{labels[i]}\ntrue {frame['quality'].iloc[i]:.2f}\n"
+                              f"predicted {frame['mu'].iloc[i]:.2f} ± {frame['sigma'].iloc[i]:.2f}", fontsize=9)
                 ax.spines[:].set_visible(False)
             row[0].set_ylabel(title)
     return figure
