@@ -111,3 +111,45 @@ def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
     assert pages.first_words(tmp_path / "a.ipynb") == ("A title", "Does it work?")
     text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
     assert "<title>A title</title>" in text and "one" in text and "//" not in re.sub(r"data:\S+", "", text[:300])
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch):
+    """A run of two stages with executed notebooks, as the gallery sees it."""
+    import nbformat
+
+    from gmiqa_core.runs import gallery
+    run = tmp_path / "run"
+    for name in (META, GRAPH):
+        finished(run, name)
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# About {name}")])
+        nbformat.write(notebook, run / name / f"{name}.ipynb")
+    build(run)
+    monkeypatch.setattr(gallery, "collect", lambda run: [part for part in findings.collect(run) if part.record])
+    return run
+
+
+def test_the_gallery_holds_a_page_and_a_picture_of_every_notebook_and_nothing_dead(shown, tmp_path):
+    from gmiqa_core.runs import gallery
+    size, count = gallery.make(shown, tmp_path / "gallery")
+    files = {path.name for path in (tmp_path / "gallery").iterdir()}
+    assert count == 2 and size < gallery.LIMIT
+    assert files == {"index.html", "report.html", *(f"{n}.{kind}" for n in (META, GRAPH) for kind in ("html", "png"))}
+    for page in ("index.html", "report.html"):
+        text = (tmp_path / "gallery" / page).read_text(encoding="utf-8")
+        linked = {link for link in re.findall(r'(?:href|src)="([^"#:]+)"', text)}
+        assert linked and linked <= files, f"{page}: {linked - files}"
+
+
+def test_the_gallery_shows_embedded_pictures_only_and_finished_stages_only(shown, tmp_path):
+    from gmiqa_core.runs import gallery
+    from gmiqa_core.settings import UserError
+    place = shown / META / "run.json"
+    record = provenance.read_json(place)
+    provenance.write_json(place, record | {"parameters": {"data": {"value": "holiday", "source": "-p"}}})
+    with pytest.raises(UserError, match="data=holiday; the gallery shows embedded pictures only"):
+        gallery.make(shown, tmp_path / "gallery")
+    (shown / META / f"{META}.ipynb").unlink()
+    with pytest.raises(UserError, match="is not finished"):
+        gallery.make(shown, tmp_path / "gallery")
+    assert not (tmp_path / "gallery").exists()
