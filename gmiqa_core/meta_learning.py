@@ -171,16 +171,20 @@ def with_statistics(meta: MetaLearner, batches: Iterable[Tensor]) -> MetaLearner
     return result
 
 
-def adapt(meta: MetaLearner, support: Any, steps: int, statistics: str = "support") -> Iterator[nn.Module]:
-    """The network after 0, 1, ... `steps` inner steps, each in eval mode, ready to score pictures one by one.
+def adapt(meta: MetaLearner, support: Any, steps: int, statistics: str = "support",
+          at: Sequence[int] | None = None) -> Iterator[tuple[int, nn.Module]]:
+    """(step, network) after 0, 1, ... `steps` inner steps, in eval mode, ready to score pictures one by one.
 
     statistics   BatchNorm of the adapted network: of the support set (what the inner loop normalised with), or
                  those that training left (`training`). Never of the pictures to be scored: that would leak.
+    at           only after these steps
     """
     learner = copy.deepcopy(meta).train()
     for step in range(steps + 1):
-        yield estimate_statistics(learner.model, [support.images]) if statistics == "support" else \
-            _with_statistics(learner.model, meta.model)
+        if at is None or step in at:
+            own = statistics == "support"
+            yield step, (estimate_statistics(learner.model, [support.images]) if own else
+                         _with_statistics(learner.model, meta.model))
         if step < steps:
             adapted, _ = learner.inner_loop(support, steps=1)
             with torch.no_grad():
@@ -205,9 +209,7 @@ def adaptation_curve(meta: MetaLearner, support: Any, query: Any, steps: int = 1
 
     quality = query.quality.double().cpu().numpy()
     rows = []
-    for step, network in enumerate(adapt(meta, support, steps, statistics)):
-        if at is not None and step not in at:
-            continue
+    for step, network in adapt(meta, support, steps, statistics, at):
         with torch.no_grad():
             predicted = network(query.images.to(next(network.parameters()).device)).double().cpu().numpy()
             loss = float(squared_error(network, support))

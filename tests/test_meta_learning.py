@@ -125,7 +125,7 @@ def test_queries_are_scored_one_by_one(statistics):
     meta = MetaLearner(regressor(), inner_lr=0.05)
     start = [p.detach().clone() for p in meta.parameters()]
     models = list(meta_learning.adapt(meta, support, 2, statistics))
-    for model in models:
+    for _, model in models:
         with torch.no_grad():
             torch.testing.assert_close(model(query.images)[3:4], model(query.images[3:4]), rtol=1e-4, atol=1e-5)
     assert len(models) == 3

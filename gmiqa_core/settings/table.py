@@ -37,7 +37,7 @@ _PARAMETERS = [
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
       stages=TRAINED),
-    P("pool_reuse", int, 4, "batches drawn per distorted picture", low=1, stages=NETWORK),
+    P("pool_reuse", int, 12, "batches drawn per distorted picture", low=1, stages=NETWORK),
     P("synthetic_side", int, 0, "longer side of distorted pictures before they are cropped, 0 for as they are", unit="px",
       low=0, stages=(GRAPH, FINETUNE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
@@ -102,7 +102,7 @@ _PARAMETERS = [
     P("freeze_backbone", bool, False, "keep the backbone fixed in graph pre-training", stages=(GRAPH,)),
 
     # 40 fine-tuning
-    P("finetune_steps", int, 60, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
+    P("finetune_steps", int, 240, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
     P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
       stages=(FINETUNE,)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
@@ -110,7 +110,7 @@ _PARAMETERS = [
     P("finetune_contents", int, 6, "unseen contents to test on, when the data set is synthetic", low=1,
       stages=(FINETUNE,)),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
-    P("finetune_lr_backbone", float, 0.0003, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_backbone", float, 0.001, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
     P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),
     P("finetune_decay", float, 0.0, "weight decay", low=0, stages=(FINETUNE,)),
     P("finetune_ema", float, 0.0, "decay of a running mean of the weights, 0 for none", low=0, high=0.9999,
@@ -118,9 +118,10 @@ _PARAMETERS = [
     P("finetune_loss", str, "nll", "loss on the scores", choices=("nll", "mse", "quality_aware"), stages=(FINETUNE,)),
     P("finetune_graph", str, "singleton", "graph behind a score", choices=("singleton", "bank", "batch"),
       stages=(FINETUNE, ABLATE)),
-    P("finetune_crop", int, 0, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
+    P("finetune_crop", int, 128, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
+    P("finetune_views", int, 8, "crops of that side averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
     P("synthetic_crop", int, 160, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
-    P("synthetic_share", float, 0.25, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
+    P("synthetic_share", float, 0.5, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
 
     # 50 evaluation
     P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],
