@@ -112,7 +112,7 @@ def test_pictures_of_equal_size_share_a_pass_on_a_gpu_and_agree(checkpoint, scor
     """The GPU's route, run on a CPU: batched scores agree with single ones to 0.01 of 100."""
     batched = Scorer(checkpoint, "cpu")
     monkeypatch.setattr(batched, "device", torch.device("meta"))
-    monkeypatch.setattr(batched, "forward", lambda x: scorer.forward(x))
+    monkeypatch.setattr(batched, "forward", lambda x, *longer: scorer.forward(x, *longer))
     monkeypatch.setattr(scorer_module, "GPU_BATCH", 5)
     paths = [*sorted(folder.iterdir()), folder / "missing.png"]
     scores = list(batched.score_many(paths))
@@ -173,7 +173,7 @@ def test_a_map_of_one_bad_quadrant_is_lowest_there(checkpoint, monkeypatch):
     """With a network that sees noise (here: its variance), the blending keeps the place."""
     scorer = Scorer(checkpoint, "cpu")
     scorer.max_side = 512
-    monkeypatch.setattr(scorer, "forward", lambda x: 1 - x.var().double().expand(1, 29))
+    monkeypatch.setattr(scorer, "forward", lambda x, *longer: 1 - x.var().double().expand(1, 29))
     for quadrant in range(4):
         x = torch.full((3, 384, 512), 0.5)
         top, left = 192 * (quadrant // 2), 256 * (quadrant % 2)

@@ -45,7 +45,7 @@ def quality_map(scorer: Scorer, picture: Any) -> QualityMap:
     tile = max(SMALLEST_TILE, round(max(x.shape[1:]) / TILES_A_SIDE))
     tops, lefts = _starts(x.shape[1], tile), _starts(x.shape[2], tile)
     tiles = [x[None, :, top : top + tile, left : left + tile] for top in tops for left in lefts]
-    scores = 100 * torch.cat(scorer.forward_all(tiles))[:, 0].clamp(0, 1)
+    scores = 100 * torch.cat(scorer.forward_all(tiles, max(x.shape[1:])))[:, 0].clamp(0, 1)
     values = _blend(scores.reshape(len(tops), len(lefts)), tops, lefts, tile, (x.shape[1], x.shape[2]))
     return QualityMap(values, prepared.width, prepared.height)
 

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from gmiqa_core import images
 from gmiqa_core.scoring.score import Score, distortion_name
+from gmiqa_core.scoring.second_opinion import SecondOpinion
 from gmiqa_core.settings import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Prepared:
 class Scorer:
     """Scores pictures with a checkpoint: the bundled one, a file, or a model in hand (`model=`, with its `meta=`).
 
-    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, views.
+    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, views,
+    network_side (the longer side that the network sees of a picture of max_side), second_opinion (a file beside the
+    checkpoint, see second_opinion.py).
     workers: pictures in work side by side (default: the cores that this process may use).
     """
 
@@ -73,9 +76,11 @@ class Scorer:
         if model is None:
             from gmiqa_core import network
 
-            model, meta = network.load(_checkpoint(checkpoint), self.device)
+            checkpoint = _checkpoint(checkpoint)
+            model, meta = network.load(checkpoint, self.device)
         self.model = model.to(self.device).eval()
         self.meta: dict[str, Any] = dict(meta or {})
+        self.opinion = _second_opinion(self.meta, checkpoint)
         self.branches = tuple(self.model.config["branches"])
         if "score" not in self.branches:
             raise UserError(
@@ -83,6 +88,7 @@ class Scorer:
             )
         self.target: str = self.meta.get("target", "the data set of its training")
         self.max_side = int(self.meta.get("max_side", 512))
+        self.network_side = int(self.meta.get("network_side", self.max_side))
         self.views = [_view(name) for name in self.meta.get("views", ["whole"])]
         self.workers = workers or cores()
         self._pool = _single_threaded_pool(self.workers)
@@ -116,9 +122,10 @@ class Scorer:
         """Stop the worker threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def forward_all(self, inputs: list[Tensor]) -> list[Tensor]:
+    def forward_all(self, inputs: list[Tensor], longer: int = 0) -> list[Tensor]:
         """`forward` over inputs, side by side on a CPU."""
-        return list(self._pool.map(self.forward, inputs) if self.device.type == "cpu" else map(self.forward, inputs))
+        over = self._pool.map if self.device.type == "cpu" else map
+        return list(over(lambda x: self.forward(x, longer), inputs))
 
     def prepare(self, picture: Any) -> Prepared:
         """Decode, bring to max_side, pad: what `forward` takes."""
@@ -129,17 +136,19 @@ class Scorer:
             return Prepared(picture, to_network(images.limit(x, self.max_side)), *size)
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
-        """(n,3,h,w) in [0,1] -> (n,29): quality, sigma, severity (NaN without level branch), 26 probabilities (with
-        type branch only).
+    def forward(self, x: Tensor, longer: int = 0) -> Tensor:
+        """(n,3,h,w) in [0,1], parts of pictures whose longer side is `longer` (0: whole pictures) -> (n,29): quality,
+        sigma, severity (NaN without level branch), 26 probabilities (with type branch only).
 
         The heads see one node at a time: whatever graph the network builds, a score has no batch mates.
         """
         exact = torch.backends.cudnn.flags(True, False, deterministic=True, allow_tf32=False)
         with exact if self.device.type == "cuda" else nullcontext():
-            nodes = self.model.nodes(x.to(self.device))
-            rows = [self._heads(v) for v in nodes.split(1)]
-        return torch.stack(rows).double().cpu()
+            nodes = self.model.nodes(_shrunk(x, self.network_side / (longer or max(x.shape[2:]))).to(self.device))
+            rows = torch.stack([self._heads(v) for v in nodes.split(1)]).double().cpu()
+        if self.opinion is not None:
+            rows[:, 0] = torch.cat([self.opinion.mix(q, y) for q, y in zip(rows[:, :1], x.split(1), strict=True)])
+        return rows
 
     def _heads(self, v: Tensor) -> Tensor:
         parts = list(self.model.score(v))
@@ -224,6 +233,13 @@ def to_network(x: Tensor) -> Tensor:
     return (pad(y, (0, right, 0, bottom), mode="replicate") if right or bottom else y)[0]
 
 
+def _shrunk(x: Tensor, factor: float) -> Tensor:
+    """Area averaging by `factor` below 1, to SMALLEST pixels at least."""
+    if factor >= 1:
+        return x
+    return interpolate(x, [max(SMALLEST, round(side * factor)) for side in x.shape[2:]], mode="area")
+
+
 def as_uint8(x: Tensor) -> Tensor:
     """Floats in [0,1] are rounded to 8 bits, so that a tensor scores as the file it came from."""
     return x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
@@ -257,6 +273,13 @@ def _checkpoint(checkpoint: str | Path | None) -> Path:
             "notebook 40_fine_tuning saves, as Scorer(checkpoint) or with --checkpoint FILE"
         )
     return BUNDLED
+
+
+def _second_opinion(meta: dict[str, Any], checkpoint: str | Path | None) -> SecondOpinion | None:
+    name = meta.get("second_opinion")
+    if not name or checkpoint is None:
+        return None
+    return SecondOpinion.load(Path(checkpoint).parent / Path(name).name)
 
 
 def _device(name: str) -> torch.device:

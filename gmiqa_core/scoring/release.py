@@ -1,0 +1,149 @@
+"""From a finished run to the model that users score with: a second opinion, calibration, metrics.
+
+Everything is fitted on the validation part of the run's data set, which neither the network's weights nor the second
+opinion saw, and on synthetic pictures of contents left out of training; the test part is opened once, for the metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmiqa_core import baselines, datasets, evaluation, finetuning, network, synthetic
+from gmiqa_core.settings import UserError
+from gmiqa_core.settings import load as load_settings
+
+STAGE = "40_fine_tuning"
+SIDE = 512  # longer side that a picture is brought to before anything looks at it
+
+
+@dataclass
+class Parts:
+    """Pictures of the run's data set: rows of its table for each part."""
+
+    dataset: Any
+    split: Any
+
+    def paths(self, rows: np.ndarray) -> list[Path]:
+        return [Path(self.dataset.root) / name for name in self.dataset.table["image"].iloc[rows]]
+
+    def quality(self, rows: np.ndarray) -> np.ndarray:
+        return self.dataset.table["quality"].to_numpy(float)[rows]
+
+
+def parameters(run: Path) -> Any:
+    """The parameters of a run's fine-tuning, as its run.json has them."""
+    record = run / STAGE / "run.json"
+    if not record.is_file():
+        raise UserError(f"{run} holds no finished {STAGE}: run `python -m gmiqa_core run params/bundled.yaml` first")
+    values = json.loads(record.read_text())["parameters"]
+    return load_settings(overrides={name: entry["value"] for name, entry in values.items()}, stage=STAGE)
+
+
+def calibrate(model: Any, contents: list[Any], side: int, seed: int) -> tuple[float, pd.DataFrame]:
+    """Temperature of the type probabilities, fitted on half of the left-out contents, and how good they are on the
+    other half: accuracy, mean top probability and expected calibration error (10 bins), `none of these` included."""
+    half = len(contents) // 2
+    parts = [_logits(model, part, side, seed) for part in (contents[:half], contents[half:])]
+    grid = torch.linspace(0.3, 4.0, 75)
+    losses = torch.stack([F.cross_entropy(parts[0][0] / t, parts[0][1]) for t in grid])
+    temperature = float(grid[int(losses.argmin())])
+    logits, truth = parts[1]
+    rows = []
+    for name, t in (("as trained", 1.0), ("calibrated", temperature)):
+        probability, guess = torch.softmax(logits / t, -1).max(-1)
+        hit = (guess == truth).float()
+        bins = (probability * 10).long().clamp(max=9)
+        error = sum(float((hit[bins == b].mean() - probability[bins == b].mean()).abs() * (bins == b).float().mean())
+                    for b in bins.unique())
+        rows.append({"probabilities": name, "temperature": t, "accuracy": float(hit.mean()),
+                     "mean probability": float(probability.mean()), "calibration error": error, "n": len(hit)})
+    return temperature, pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def _logits(model: Any, contents: list[Any], side: int, seed: int) -> tuple[Tensor, Tensor]:
+    found: list[Tensor] = []
+    truth: list[Tensor] = []
+    for batch in synthetic.test_batches(contents, types=range(26), seed=seed, max_side=side):
+        clean = batch.type == 0  # one undistorted picture against 125 distorted ones: weigh the classes alike
+        keep = torch.cat([torch.arange(len(batch.type)), *[torch.nonzero(clean).flatten()] * 4])
+        found.append(torch.cat([model.classify(model.nodes(part)) for part in batch.images.split(16)])[keep])
+        truth.append(batch.type[keep])
+    return torch.cat(found), torch.cat(truth)
+
+
+def release(run: Path, folder: Path, cache: Path | None = None) -> dict[str, pd.DataFrame]:
+    """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables."""
+    from gmiqa_core.scoring import Scorer
+    from gmiqa_core.scoring.second_opinion import SecondOpinion
+
+    p = parameters(run)
+    if p.dataset == "synthetic":
+        raise UserError(f"{run} was tuned on synthetic pseudo-scores: a model for users needs human ones (dataset=...)")
+    model, _ = network.load(run / STAGE / "finetuned.safetensors")
+    dataset = datasets.from_parameters(p)
+    parts = Parts(dataset, datasets.split(dataset, p.split))
+    split = parts.split
+    learn, held = parts.paths(split.train), parts.paths(split.validation)
+    said = finetuning.predict(model, held, p.max_side)
+    opinion = baselines.make("nss_svr", cache=cache, max_side=SIDE, seed=p.seed).fit(learn, parts.quality(split.train))
+    spoken = np.asarray(opinion.predict(held))
+    stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
+    stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()
+    residual = (stacked - parts.quality(split.validation)) / said["sigma"].to_numpy()
+    contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)[2]
+    temperature, types = calibrate(model, contents, p.max_side, p.seed)
+    everything = np.concatenate([split.train, split.validation])
+    meta = {
+        "target": f"mean opinion of {dataset.title}'s viewers", "max_side": SIDE, "network_side": p.max_side,
+        "second_opinion": "second_opinion.safetensors", "temperature": temperature,
+        "sigma_scale": float(np.sqrt(np.mean(residual**2))),
+        "quality_percentiles": [round(float(q), 4) for q in np.percentile(parts.quality(everything), range(101))],
+        "data": {"pictures": len(split.train), "validation": len(split.validation), "split": split.name},
+        "recipe": "params/bundled.yaml", "seed": p.seed,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.save(folder / "second_opinion.safetensors")
+    network.save(model, folder / "model.safetensors", torch.float16, **meta)
+    scores = list(Scorer(folder / "model.safetensors", "cpu").score_many(parts.paths(split.test)))
+    return {"types": types, **tables(parts, split.test, scores, model, stack, p)}
+
+
+def tables(parts: Parts, rows: np.ndarray, scores: list[Any], model: Any, stack: Any,
+           p: Any) -> dict[str, pd.DataFrame]:
+    """What the released files say of test pictures: metrics with intervals, per subset and overall, and sigma."""
+    frame = parts.dataset.table.iloc[rows].reset_index(drop=True)
+    truth = frame["quality"].to_numpy(float)
+    frame["quality_predicted"] = [s.quality / 100 for s in scores]
+    frame["sigma"] = [s.sigma / 100 for s in scores]
+    frame["network"] = finetuning.predict(model, parts.paths(rows), p.max_side)["mu"].to_numpy()
+    w = stack.tensors["weights"].double().numpy()
+    frame["statistics"] = (frame["quality_predicted"] - w[0] - w[1] * frame["network"]) / w[2]
+    groups = frame["group"].where(frame["group"].astype(bool), frame["id"]).to_numpy()
+    result = []
+    for method, column in (("released stack", "quality_predicted"), ("network alone", "network"),
+                           ("statistics alone", "statistics")):
+        for subset in ("all", *sorted(set(frame["subset"]))):
+            keep = np.ones(len(frame), bool) if subset == "all" else (frame["subset"] == subset).to_numpy()
+            for metric, row in evaluation.metrics(frame[column][keep], truth[keep], groups[keep]).iterrows():
+                result.append({"method": method, "subset": subset, "metric": metric, **row.to_dict()})
+    frame["sigma part"] = pd.qcut(frame["sigma"], 4, labels=["lowest quarter", "second", "third", "highest quarter"])
+    error = (frame["quality_predicted"] - truth).abs()
+    sigma = pd.DataFrame({"mean sigma": 100 * frame.groupby("sigma part", observed=True)["sigma"].mean(),
+                          "mean absolute error": 100 * error.groupby(frame["sigma part"], observed=True).mean(),
+                          "n": frame.groupby("sigma part", observed=True).size()})
+    inside = (error <= 1.6449 * frame["sigma"]).mean()
+    sigma.attrs["coverage"] = float(inside)
+    best = evaluation.compare(frame["quality_predicted"], frame["statistics"], truth, groups=groups)
+    return {"metrics": pd.DataFrame(result), "sigma": sigma, "predictions": frame,
+            "paired": pd.DataFrame([{"comparison": best.sentence("the released stack", "statistics alone"),
+                                     "90 % interval holds": inside}])}
