@@ -24,8 +24,8 @@ Array = np.ndarray
 METHODS = ("umap", "pca")
 MEASURES = {
     "silhouette": "silhouette by type",
-    "neighbour_type": "nearest neighbour has the same type",
-    "level": "level from neighbours of the type, Spearman",
+    "neighbour_type": "type of the nearest neighbour",
+    "level": "level within type, Spearman",
 }
 
 

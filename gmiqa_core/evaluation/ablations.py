@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gmiqa_core.evaluation.comparison import compare, repeated
+from gmiqa_core.evaluation.pictures import in_turn
 from gmiqa_core.settings import Settings, UserError, did_you_mean, load
 
 FOLDER = Path(__file__).resolve().parents[2] / "params" / "ablations"
@@ -121,20 +122,16 @@ class Draws:
 
 def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, device: Any = "cpu") -> Bench:
     """Pools on the training contents, and one picture per test content and type, levels in turn (n = contents x 25)."""
-    from gmiqa_core.synthetic import Pool, test_batches
+    from gmiqa_core.synthetic import Pool
 
     whole = (round(p.ablation_whole * 0.75), p.ablation_whole)
     options: dict[str, Any] = {"whole": whole, "per_cell": 2, "reuse": 10**6, "seed": seed, "background": False}
-    pictures, target, content = [], [], []
-    for number, batch in enumerate(test_batches(test, whole=whole, seed=seed)):
-        keep = ((batch.level - 1) == (batch.type + number) % 5).nonzero()[:, 0]
-        pictures += list((batch.images[keep] * 255).round().byte())
-        target.append(batch.quality[keep].numpy())
-        content.append(np.full(len(keep), number))
+    shown = in_turn(test, whole=whole, seed=seed)
     crops, wholes = (Pool(training, crop=crop, **options) for crop in (p.ablation_crop, None))
-    return Bench(crops, wholes, whole[0] * whole[1], pictures, np.concatenate(target), np.concatenate(content),
-                 p.ablation_steps, p.ablation_batch, p.ablation_crop, p.ablation_lr, p.preset, p.finetune_graph,
-                 device)  # fmt: skip
+    facts = shown.facts
+    return Bench(crops, wholes, whole[0] * whole[1], shown.pictures, facts["target"].to_numpy(),
+                 facts["content"].to_numpy(), p.ablation_steps, p.ablation_batch, p.ablation_crop, p.ablation_lr,
+                 p.preset, p.finetune_graph, device)  # fmt: skip
 
 
 def plan(settings: Mapping[str, Any], bench: Bench) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from gmiqa_core.evaluation.statistics import metrics
 from gmiqa_core.settings import UserError
 
 PROTOCOLS = ("splits", "official", "cross", "leave_subset_out")
-KEYS = ("image", "reference", "group", "subset", "type", "level")
+KEYS = ("id", "image", "reference", "group", "subset", "type", "level")
 
 
 @dataclass(frozen=True)

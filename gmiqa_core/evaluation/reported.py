@@ -69,9 +69,14 @@ REPORTED: tuple[Reported, ...] = (
 ABLATION_GAIN = {"LIVEC": 2.89, "LIVE": 3.15}  # per cent of SROCC, BL to BL + DGR; GMIQA_TEXT
 CROSS_RANGE = {"srocc": (0.6515, 0.7805), "plcc": (0.6721, 0.8023)}  # MetaQAP across data sets; METAQAP
 
+# The papers' names of data sets, by our loaders' names; of methods that are ours under another title.
+DATASETS = {"livec": "LIVEC", "koniq10k": "KonIQ-10k", "csiq": "CSIQ", "live": "LIVE", "biq2021": "BIQ2021",
+            "kadid10k": "KADID-10k", "tid2013": "TID2013", "spaq": "SPAQ"}  # fmt: skip
+OURS = {"BRISQUE": "BRISQUE + SVR"}
+
 # The paper's names for the single distortions of LIVE and CSIQ, and our loaders' names.
 LIVE_TYPES = {"JP2K": "jp2k", "JPEG": "jpeg", "WN": "wn", "GB": "gblur", "FF": "fastfading"}
-CSIQ_TYPES = {"WN": "noise", "JPEG": "jpeg", "JP2K": "jpeg 2000", "FN": "fnoise", "GB": "blur", "CC": "contrast"}
+CSIQ_TYPES = {"WN": "awgn", "JPEG": "jpeg", "JP2K": "jpeg2000", "FN": "fnoise", "GB": "blur", "CC": "contrast"}
 
 
 def reported(dataset: str = "", method: str = "") -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmiqa_core.evaluation.reported import CSIQ_TYPES, LIVE_TYPES, reported
+from gmiqa_core.evaluation.reported import CSIQ_TYPES, LIVE_TYPES, OURS, reported
 from gmiqa_core.settings import UserError
 
 TITLES = {"srocc": "SROCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "krocc": "KROCC", "rmse": "RMSE"}
@@ -76,6 +76,11 @@ class Table:
             "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
         ])  # fmt: skip
 
+    def flat(self) -> pd.DataFrame:
+        """One header row, for what shows plain tables; columns and methods without a number are left out."""
+        frame = self.frame.dropna(how="all").dropna(how="all", axis=1)
+        return frame.set_axis([" ".join(part for part in c if part) for c in frame.columns], axis=1)
+
     def save(self, folder: Path, name: str) -> list[Path]:
         """name.csv (full precision), name.md and name.tex in the folder."""
         paths = [Path(folder) / f"{name}.{ending}" for ending in ("csv", "md", "tex")]
@@ -101,12 +106,18 @@ def overall(
             columns += [(name, title), (name, f"paper {title}"), (name, f"difference {title}")]
         columns += [(name, "n")]
         for fact in reported(name).query("type == ''").itertuples():
-            for metric in ("srocc", "plcc"):
-                cells.setdefault(fact.method, {})[name, f"paper {TITLES[metric]}"] = getattr(fact, metric)
+            told = cells.setdefault(OURS.get(fact.method, fact.method), {})
+            told.update({(name, "paper SROCC"): fact.srocc, (name, "paper PLCC"): fact.plcc})
         for row in ours[ours.dataset == name].itertuples():
             cells.setdefault(row.method, {})[name, TITLES[row.metric]] = row.value
             cells[row.method][name, "n"] = row.n
     return _table(cells, columns, caption)
+
+
+def mean_over_folds(scored: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `protocols.scores` with a dataset column -> one row per method, dataset, type and metric."""
+    keys = ["method", "dataset", "type", "metric"]
+    return scored.groupby(keys, sort=False)[["value", "n"]].mean().reset_index()
 
 
 def by_type(ours: pd.DataFrame, dataset: str, types: dict[str, str], caption: str, metric: str = "srocc") -> Table:

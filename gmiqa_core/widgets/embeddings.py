@@ -24,11 +24,12 @@ STYLE = """<style>
 </style>"""
 
 
-def spread_out(Y: np.ndarray, count: int) -> np.ndarray:
-    """Row numbers of `count` points that lie far from one another (farthest point first, from the leftmost)."""
+def spread_out(Y: np.ndarray, count: int, least: float = 0.12) -> np.ndarray:
+    """Row numbers of up to `count` points, each at least `least` of the map's extent away from the others."""
+    Y = (Y - Y.min(0)) / np.maximum(np.ptp(Y, axis=0), 1e-9)
     chosen = [int(Y[:, 0].argmin())]
     nearest = ((Y - Y[chosen[0]]) ** 2).sum(1)
-    while len(chosen) < min(count, len(Y)):
+    while len(chosen) < count and nearest.max() > least**2:
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, ((Y - Y[chosen[-1]]) ** 2).sum(1))
     return np.array(chosen)
