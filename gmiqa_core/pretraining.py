@@ -56,7 +56,9 @@ class GraphObjective:
     pictures, N drawn from `sizes` (a network trained on one N alone never saw the graph of one that a score uses).
 
     level_target        `severity`; `raw`: the paper's level 1..5, predicted as 1 + 4 mu
-    normalise_codes     codes of length 1: on free codes a margin is also met by growing
+    normalise_codes     ours: codes of length 1. Free codes (the paper's) shrink to the size of the margin at first, since
+                        that is the fastest way to less loss, and what reads them learns nothing; later they meet the
+                        margin by growing
     detach_pairs        only the anchor carries gradient, as in the public code
     classify_weight     ours: cross-entropy of a picture's own type (model.classify)
     quality_weight      ours: KL of the score head to the quality and spread of the picture's cell
@@ -71,7 +73,7 @@ class GraphObjective:
     weight: float = 0.25
     level_loss: str = "kl"
     level_target: str = "severity"
-    normalise_codes: bool = False
+    normalise_codes: bool = True
     detach_pairs: bool = False
     classify_weight: float = 0.0
     quality_weight: float = 0.0
