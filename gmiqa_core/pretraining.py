@@ -56,7 +56,7 @@ class GraphObjective:
     pictures, N drawn from `sizes` (a network trained on one N alone never saw the graph of one that a score uses).
 
     level_target        `severity`; `raw`: the paper's level 1..5, predicted as 1 + 4 mu
-    normalise_codes     ours: codes of length 1. Free codes (the paper's) shrink to the size of the margin at first, since
+    normalise_codes     ours: codes of length 1. Free codes (the paper's) shrink to the size of the margin at first, as
                         that is the fastest way to less loss, and what reads them learns nothing; later they meet the
                         margin by growing
     detach_pairs        only the anchor carries gradient, as in the public code
