@@ -32,6 +32,17 @@ def test_what_was_not_run_is_blank(number):
     assert len(texts.columns) >= 14 and (texts[measured] == "").all(axis=None)
 
 
+def test_tables_of_the_paper_hold_no_other_papers_numbers():
+    assert "MetaQAP" not in tables.paper_table(1, OURS).frame.index
+    assert "MetaQAP" in tables.overall(OURS, ["LIVEC"], "").frame.index
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_the_flat_form_has_one_header_and_never_loses_its_layout(number):
+    flat = tables.paper_table(number, OURS.iloc[:0]).flat()
+    assert "GMIQA" in flat.index and len(flat.columns) >= 2 and flat.columns.nlevels == 1
+
+
 def test_best_is_bold_and_second_underlined_as_printed():
     text = tables.paper_table(1, OURS).markdown()
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}

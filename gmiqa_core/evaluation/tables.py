@@ -77,8 +77,9 @@ class Table:
         ])  # fmt: skip
 
     def flat(self) -> pd.DataFrame:
-        """One header row, for what shows plain tables; columns and methods without a number are left out."""
-        frame = self.frame.dropna(how="all").dropna(how="all", axis=1)
+        """One header row, for what shows plain tables; columns without a number are left out where others have some."""
+        frame = self.frame.dropna(how="all", axis=1)
+        frame = frame if len(frame.columns) else self.frame.loc[:, [c[1] in RISES for c in self.frame.columns]]
         return frame.set_axis([" ".join(part for part in c if part) for c in frame.columns], axis=1)
 
     def save(self, folder: Path, name: str) -> list[Path]:
@@ -95,9 +96,13 @@ def _tex(text: str) -> str:
 
 
 def overall(
-    ours: pd.DataFrame, datasets: list[str], caption: str, metrics: tuple[str, ...] = ("srocc", "plcc")
-) -> Table:
-    """Methods x (data set: metric, paper, difference ..., n), from rows method, dataset, metric, value, n."""
+    ours: pd.DataFrame, datasets: list[str], caption: str, metrics: tuple[str, ...] = ("srocc", "plcc"),
+    source: str = "",
+) -> Table:  # fmt: skip
+    """Methods x (data set: metric, paper, difference ..., n), from rows method, dataset, metric, value, n.
+
+    source: whose reported numbers stand beside ours (the start of reported.source), all without it.
+    """
     cells: Cells = {}
     columns: list[tuple[str, str]] = []
     for name in datasets:
@@ -105,7 +110,7 @@ def overall(
             title = TITLES[metric]
             columns += [(name, title), (name, f"paper {title}"), (name, f"difference {title}")]
         columns += [(name, "n")]
-        for fact in reported(name).query("type == ''").itertuples():
+        for fact in reported(name).query("type == '' and source.str.startswith(@source)").itertuples():
             told = cells.setdefault(OURS.get(fact.method, fact.method), {})
             told.update({(name, "paper SROCC"): fact.srocc, (name, "paper PLCC"): fact.plcc})
         for row in ours[ours.dataset == name].itertuples():
@@ -137,6 +142,7 @@ def by_type(ours: pd.DataFrame, dataset: str, types: dict[str, str], caption: st
 
 
 def _table(cells: Cells, columns: list[tuple[str, str]], caption: str) -> Table:
+    cells.setdefault("GMIQA", {})
     rows = [[row.get(column, np.nan) for column in columns] for row in cells.values()]
     frame = pd.DataFrame(rows, index=list(cells), columns=pd.MultiIndex.from_tuples(columns), dtype=float)
     for part, column in columns:
@@ -154,19 +160,20 @@ def cost(rows: pd.DataFrame, caption: str) -> Table:
     """
     scaled = {"parameters (M)": rows["parameters"] / 1e6, "FLOPs (G)": rows["flops"] / 1e9, "time (ms)": rows["ms"]}
     frame = pd.DataFrame({("", name): column.to_numpy(float) for name, column in scaled.items()})
-    return Table(frame.set_axis(list(rows["method"])).rename_axis("method"), caption)
+    return Table(frame.set_axis(list(rows["method"])).rename_axis("method"), caption, digits=4)
 
 
 def paper_table(number: int, ours: pd.DataFrame) -> Table:
     """Table 1, 2, 3, 4 or 6 of Jia & Wei 2026 in its layout, from tidy rows of ours; without rows ours is blank."""
-    source = "Paper's numbers: what the text of Jia & Wei 2026 gives. Blank: not run here, or not in the text. "
-    source += "Bold: best of a column, underlined: second."
+    blank = "Paper's numbers: what the text of Jia & Wei 2026 gives. Blank: not run here, or not in the text."
+    note = f"{blank} Bold: best of a column, underlined: second."
     if number in (1, 2):
         names = ["LIVEC", "KonIQ-10k"] if number == 1 else ["CSIQ", "LIVE"]
-        return overall(ours, names, f"Table {number}: {' and '.join(names)}, mean of 10 splits. {source}")
+        caption = f"Table {number}: {' and '.join(names)}, mean of 10 splits. {note}"
+        return overall(ours, names, caption, source="Jia & Wei")
     if number in (3, 4):
         name, types = ("LIVE", LIVE_TYPES) if number == 3 else ("CSIQ", CSIQ_TYPES)
-        return by_type(ours, name, types, f"Table {number}: SROCC for single distortions of {name}. {source}")
+        return by_type(ours, name, types, f"Table {number}: SROCC for single distortions of {name}. {note}")
     if number == 6:
-        return cost(ours, f"Table 6: parameters, FLOPs and time of every module and method. {source}")
+        return cost(ours, f"Table 6: parameters, FLOPs and time of every module and method. {blank}")
     raise UserError(f"Table {number} is not one of 1, 2, 3, 4 and 6; table 5, the ablation, is made by 60_ablations.")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from gmiqa_core import images
 from gmiqa_core.widgets import interactive
 
 ALL = "all"
@@ -40,7 +41,8 @@ def error_browser(frame: pd.DataFrame, picture: Callable[[int], Tensor], methods
 
     if not interactive():
         rows = list(worst_rows(frame, methods[0], count=count).itertuples())
-        shown = [np.moveaxis(picture(int(row.picture)).numpy(), 0, 2) for row in rows]  # type: ignore[arg-type]
+        small = [images.limit(picture(int(row.picture)), 240) for row in rows]  # type: ignore[arg-type]
+        shown = [np.moveaxis(one.numpy(), 0, 2) for one in small]
         return figures.worst(shown, [caption(row) for row in rows])
 
     import ipywidgets as ipw
