@@ -95,7 +95,8 @@ def test_counted_uses_the_words_of_one_and_of_many():
 
 
 @pytest.mark.parametrize("value, text", [(0.81234, "0.812"), (12, "12"), (10125, "10\u2009125"), (None, ""),
-                                         (float("nan"), ""), (0.0000123, "1.2e-05"), (0, "0"), (15.32, "15.3"),
+                                         (float("nan"), ""), (0.0000123, "1.2e\u221205"), (0, "0"), (15.32, "15.3"),
+                                         (-0.284, "\u22120.284"),
                                          ("0.2 s", "0.2 s"), (1.0, "1.000")])
 def test_numbers_are_short_and_right(value, text):
     assert pages.number(value) == text

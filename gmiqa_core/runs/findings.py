@@ -17,9 +17,10 @@ PICTURES: tuple[tuple[str, str, str], ...] = (
     ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
     ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""))
 NUMBERS: tuple[tuple[str, str, str], ...] = (
-    ("40_fine_tuning", "srocc", "Scores follow the quality of test pictures: rank correlation (SROCC)"),
+    ("50_evaluation", "srocc_GMIQA", "Scores follow the quality of unseen pictures: rank correlation (SROCC)"),
     ("70_embeddings", "code_neighbour_type", "Nearest unseen picture has the same distortion, of 25"),
     ("20_meta_pretraining", "adapted_srocc", "SROCC on held-out distortions after adapting to a few labels"),
+    ("40_fine_tuning", "srocc", "Scores follow the quality of test pictures: rank correlation (SROCC)"),
     ("80_metaqap", "stack_srocc", ""), ("30_distortion_graphs", "type_accuracy_.*", ""), ("50_evaluation", ".*", ""),
     ("60_ablations", ".*", ""), ("70_embeddings", ".*", ""), ("30_distortion_graphs", ".*", ""),
     ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))

@@ -54,11 +54,15 @@ def smaller(png: bytes) -> tuple[bytes, str]:
 
 
 def number(value: Any) -> str:
-    """A value as a reader wants it: three decimals below ten, fewer above."""
+    """A value as a reader wants it: three decimals below ten, fewer above, a minus that is one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
+    return _digits(value).replace("-", "\u2212")
+
+
+def _digits(value: float) -> str:
     if isinstance(value, int) or (abs(value) < 1e15 and value == int(value) and abs(value) >= 10):
         return f"{int(value):,}".replace(",", "\u2009")
     if value == 0:

@@ -16,6 +16,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,12 @@ class Stage:
         if hasattr(table, "texts"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._products += table.save(self.folder, name)
-            shown = table.texts("<b>{}</b>", "<u>{}</u>").style.set_caption(caption)
+            filled = table.frame.notna().any()
+            marked = table.texts("<b>{}</b>", "<u>{}</u>").loc[:, filled if filled.any() else slice(None)]
+            shown = marked.style.set_caption(caption)
+            text = marked.rename_axis(None).to_html(escape=False, border=0, classes="marked")
             html = self.folder / f"{name}.html"
-            html.write_text(f'<div class="scroll">{shown.to_html()}</div>', encoding="utf-8")
+            html.write_text(f'<p class="caption">{escape(caption)}</p><div class="scroll">{text}</div>', encoding="utf-8")
             self._products.append(html)
             entry |= {"html": html.name, "rows": len(table.frame)}
         else:
