@@ -95,8 +95,8 @@ def start_ray(workers: int) -> None:
         raise UserError("Ray is an extra and not installed: pip install 'ray[data]' -c constraints.txt") from None
     if ray.is_initialized():
         return
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(num_cpus=workers, object_store_memory=STORE, include_dashboard=False, **quiet)
+    place = {"num_cpus": workers, "object_store_memory": STORE, "include_dashboard": False}
+    try:
+        ray.init(**({} if os.environ.get("RAY_ADDRESS") else place), log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises bare Exceptions, ConnectionErrors and more here
+        raise UserError(f"Ray does not start ({error}); without it: --engine local") from None

@@ -1,0 +1,142 @@
+"""Scoring: the command's speed against decode + forward alone, its memory, and a step of the explorer.
+
+    python -m benchmarks.scoring [--pictures 2000] [--checkpoint FILE]
+
+Without a checkpoint: the bundled model, or an untrained one of its size where there is none (speed does not depend on
+training). Parts and whole are timed in turns, a block of pictures at a time, so that a busy machine slows all alike.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import torch
+
+from gmiqa_core import embedded, images, network
+from gmiqa_core.cli import main as gmiqa
+from gmiqa_core.distortions import TYPES
+from gmiqa_core.scoring import Scorer
+from gmiqa_core.scoring.scorer import BUNDLED, to_network
+from gmiqa_core.widgets.distortion_explorer import Steps
+
+BLOCKS = 8
+DIFFERENT = 64  # distinct pictures; the others are links to them
+MEASURE = (
+    "import resource, sys; from gmiqa_core.cli import main; code = main(sys.argv[1:]); "
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
+)
+
+
+def fill(folder: Path, count: int) -> list[Path]:
+    """`count` JPEGs of 512 x 512 pixels, in BLOCKS folders."""
+    sources = [folder / f"source{i}.jpg" for i in range(min(DIFFERENT, count))]
+    photographs = list(embedded.photographs().values())
+    for i, path in enumerate(sources):
+        x = images.to_float(photographs[i % len(photographs)]).roll(37 * i, -1)
+        images.write(torch.nn.functional.interpolate(x[None], (512, 512), mode="bilinear")[0], path, quality=90)
+    blocks = []
+    for b in range(BLOCKS):
+        block = folder / f"block{b}"
+        block.mkdir()
+        for i in range(b, count, BLOCKS):
+            os.link(sources[i % len(sources)], block / f"{i:06d}.jpg")
+        blocks.append(block)
+    return blocks
+
+
+def throughput(scorer: Scorer, checkpoint: str, blocks: list[Path], folder: Path) -> None:
+    decode = forward = command = 0.0
+    count = 0
+    scorer.score(next(blocks[0].iterdir()))
+    with ThreadPoolExecutor(scorer.workers) as pool:
+        for block in blocks:
+            paths = sorted(block.iterdir())
+            count += len(paths)
+            began = time.perf_counter()
+            decoded = list(pool.map(lambda path: images.read(path, scorer.max_side), paths))
+            decode += time.perf_counter() - began
+            inputs = [view(to_network(x)[None]) for x in decoded for view in scorer.views]
+            began = time.perf_counter()
+            scorer.forward_all(inputs)
+            forward += time.perf_counter() - began
+            del decoded, inputs
+            began = time.perf_counter()
+            with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+                arguments = ["--csv", str(folder / f"{block.name}.csv"), "--checkpoint", checkpoint, "--worst", "0"]
+                assert gmiqa(["score", str(block), *arguments, "--device", "cpu"]) == 0
+            command += time.perf_counter() - began
+    print(f"{count} pictures of 512 x 512, {len(scorer.views)} view(s), {scorer.workers} workers")
+    rates = {"decode alone": decode, "forward alone": forward, "command": command}
+    print(", ".join(f"{name} {count / seconds:.1f}/s" for name, seconds in rates.items()))
+    print(f"command / (1 / (decode + forward)): {(decode + forward) / command:.2f} (aim: at least 0.85)")
+
+
+def memory(folder: Path, blocks: list[Path]) -> None:
+    """Peak memory of the whole process, with a tiny network so that only the pictures differ."""
+    torch.manual_seed(0)
+    checkpoint = network.save(network.build("tiny"), folder / "tiny.safetensors", max_side=512)
+    peaks = {}
+    for name, chosen in (("one block", blocks[:1]), ("all blocks", blocks)):
+        peaks[name] = peak([*map(str, chosen), "--csv", str(folder / f"{name}.csv")], checkpoint)
+    files = [sum(1 for block in chosen for _ in block.iterdir()) for chosen in (blocks[:1], blocks)]
+    print(f"peak memory: {peaks['one block']:.0f} MB for {files[0]} files, {peaks['all blocks']:.0f} MB for {files[1]}")
+    y, x = torch.meshgrid(torch.arange(10_000), torch.arange(10_000), indexing="ij")
+    large = torch.stack([x // 40, y // 40, (x + y) // 80]).to(torch.uint8)
+    images.write(large, folder / "large.jpg", quality=85)
+    images.write(large, folder / "large.png")
+    del x, y, large
+    for name in ("large.jpg", "large.png"):
+        megabytes = peak([str(folder / name)], checkpoint)
+        print(f"peak memory: {megabytes:.0f} MB for {name} of 100 megapixels (limit: 2000)")
+
+
+def peak(arguments: list[str], checkpoint: Path) -> float:
+    command = [sys.executable, "-c", MEASURE, "score", *arguments, "--checkpoint", str(checkpoint), "--device", "cpu"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def explorer(scorer: Scorer) -> None:
+    """What a step of the slider computes: distort a photograph and score it."""
+    steps = Steps(scorer, embedded.photographs()["coffee"], seed=0)
+    steps(1, 1)
+    seconds = {}
+    for t in TYPES:
+        took = []
+        for level in (2, 4, 5):
+            began = time.perf_counter()
+            steps(t.id, level)
+            took.append(time.perf_counter() - began)
+        seconds[t.title] = statistics.median(took)
+    slowest = max(seconds, key=lambda title: seconds[title])
+    print(f"explorer step: median {1000 * statistics.median(seconds.values()):.0f} ms over 25 types, "
+          f"slowest {1000 * seconds[slowest]:.0f} ms ({slowest}); aim: under 300 ms")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--checkpoint")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = given.checkpoint or (str(BUNDLED) if BUNDLED.is_file() else "")
+        if not checkpoint:
+            print("no bundled model: an untrained one of its size")
+            meta = {"max_side": 512, "views": ["whole", "flip"]}
+            checkpoint = str(network.save(network.build("bundled"), folder / "untrained.safetensors", **meta))
+        scorer = Scorer(checkpoint, "cpu")
+        blocks = fill(folder, given.pictures)
+        explorer(scorer)
+        throughput(scorer, checkpoint, blocks, folder)
+        memory(folder, blocks)
+
+
+if __name__ == "__main__":
+    main()
