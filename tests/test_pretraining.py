@@ -94,7 +94,8 @@ def test_micro_batches_of_a_step_are_new_ones():
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
-@pytest.mark.parametrize("options", [{}, dict(normalise_codes=False), dict(level_loss="sampled_mse", level_target="raw"),
+@pytest.mark.parametrize("options", [{}, dict(normalise_codes=False),
+                                     dict(level_loss="sampled_mse", level_target="raw"),
                                      dict(classify_weight=1.0, quality_weight=1.0),
                                      dict(classify_weight=1.0, quality_weight=1.0, mixed=0)])
 @pytest.mark.parametrize("graph", ["full", "none", "mlp"])

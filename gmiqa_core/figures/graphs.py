@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmiqa_core.figures.style import INK, MUTED, PALETTE, REPORT_WIDTH, style
+from gmiqa_core.figures.style import INK, MUTED, PALETTE, PAPER, REPORT_WIDTH, style
 
 MARKERS = "osD^v"
 LAYOUT = 1.0  # radius of the circle of nodes
@@ -79,14 +79,13 @@ def _draw(figure: Any, ax: Any, data: Any, weights: np.ndarray, label: str) -> N
             ax.plot(*zip(place[i], place[j], strict=True), color=colours(share), linewidth=0.6 + 3.4 * share,
                     alpha=0.35 + 0.6 * share, zorder=1 + share)
         figure.colorbar(mpl.cm.ScalarMappable(scale, colours), ax=ax, shrink=0.7, pad=0.02)
-    side = min(1.0, 1.05 * math.sin(math.pi / n) if n > 1 else 0.9) * 105 / max(data.image.shape[-2:])
+    side = 105 * (min(1.0, 1.05 * math.sin(math.pi / n)) if n > 1 else 0.9)  # points
     for (x, y), picture, level in zip(place, data.image, _list(data.level), strict=True):
         pixels = picture.permute(1, 2, 0).float().numpy()
-        box = OffsetImage(np.clip(pixels / (255 if pixels.max() > 1.5 else 1), 0, 1), zoom=side)
+        box = OffsetImage(np.clip(pixels / (255 if pixels.max() > 1.5 else 1), 0, 1), zoom=side / max(pixels.shape))
         ax.add_artist(AnnotationBbox(box, (x, y), pad=0.12, bboxprops={"edgecolor": MUTED}, zorder=5))
-        outward = 1 + 0.42 * min(1.0, 3.2 / n) if n > 1 else 1
-        ax.annotate(f"level {level}", (x * outward, y * outward - (0.32 if n == 1 else 0)), ha="center", va="center",
-                    fontsize=8.5, color=INK, zorder=6)
+        ax.annotate(f"level {level}", (x, y), (0, -side / 2 - 3), textcoords="offset points", ha="center", va="top",
+                    fontsize=8.5, color=INK, zorder=6, bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xticks=[], yticks=[], title=label, aspect="equal")
     ax.spines[:].set_visible(False)
 
@@ -134,7 +133,9 @@ def separation(metrics: pd.DataFrame, sizes: list[int], chance: float, baseline:
         right.axhline(baseline, color=MUTED, linestyle=":", label="always the mean")
         left.set(xlabel="step", ylim=(0, 1), title="Type named by the nearest code")
         right.set(xlabel="step", title="Level: mean absolute error")
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.15 * max(baseline, rows[rows["name"].str.startswith("level_error")]["value"].max()))
+        for ax in (left, right):
+            ax.xaxis.get_major_locator().set_params(integer=True)
         left.legend(loc="upper left")
         right.legend(loc="lower left")
     return figure
