@@ -88,7 +88,11 @@ def demo(request, browser, folder):
     finally:
         page.close()
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
         log.close()
 
 
