@@ -160,7 +160,8 @@ class SpatialPyramid(nn.Module):
     A 1x1 convolution to `width` channels (None: none), then max pooling into l x l bins for each l of `levels`;
     outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
 
-    stages    ours: the widths of all stages, whose `statistics` then follow the bins; forward takes their maps, a list
+    stages    ours: the widths of all stages, whose `statistics` then follow the bins; forward takes their maps, a list,
+              and everything is standardised: maxima and deviations differ in size by orders of magnitude
     """
 
     def __init__(
@@ -171,12 +172,13 @@ class SpatialPyramid(nn.Module):
         self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
         self.outputs = (inputs if width is None else width) * sum(level * level for level in self.levels)
         self.outputs += 2 * sum(stages)
+        self.standardise = nn.BatchNorm1d(self.outputs, affine=False) if stages else nn.Identity()
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
         maps = x if isinstance(x, list) else [x]
         last = self.project(maps[-1])
         bins = [F.adaptive_max_pool2d(last, level).flatten(1) for level in self.levels]
-        return torch.cat(bins + ([statistics(m) for m in maps] if isinstance(x, list) else []), 1)
+        return self.standardise(torch.cat(bins + ([statistics(m) for m in maps] if isinstance(x, list) else []), 1))
 
 
 def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
