@@ -22,6 +22,7 @@ from typing import Any
 
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.given import given
+from gmiqa_core.runs.kernel import flat_name, in_kernel, plain, shown_width
 from gmiqa_core.runs.order import NEEDS
 from gmiqa_core.settings import STAGES, TABLE, Settings, UserError, did_you_mean, load, stage_parameters
 
@@ -120,9 +121,9 @@ class Stage:
         self._products += [svg, png]
         self._entries["figures"].append({"name": name, "caption": caption, "alt": alt or caption,
                                          "svg": svg.name, "png": png.name})
-        if _kernel():
+        if in_kernel():
             from IPython.display import Image, display
-            display(Image(filename=str(png), alt=alt or caption, width=_shown_width(png)))
+            display(Image(filename=str(png), alt=alt or caption, width=shown_width(png)))
 
     def table(self, table: Any, name: str, caption: str) -> None:
         """Save a table, show it, put it in the report.
@@ -141,19 +142,20 @@ class Stage:
             shown = marked.style.set_caption(caption)
             text = marked.rename_axis(None).to_html(escape=False, border=0, classes="marked")
             html = self.folder / f"{name}.html"
-            html.write_text(f'<p class="caption">{escape(caption)}</p><div class="scroll">{text}</div>', encoding="utf-8")
+            above = f'<p class="caption">{escape(caption)}</p>'
+            html.write_text(f'{above}<div class="scroll">{text}</div>', encoding="utf-8")
             self._products.append(html)
             entry |= {"html": html.name, "rows": len(table.frame)}
         else:
             keep = not isinstance(table.index, pd.RangeIndex)
-            flat = table.set_axis([_flat(c) for c in table.columns], axis=1)
+            flat = table.set_axis([flat_name(c) for c in table.columns], axis=1)
             provenance.write_atomically(self.folder / f"{name}.csv", flat.to_csv(index=keep).encode())
             self._products.append(self.folder / f"{name}.csv")
             entry |= {"index": table.index.nlevels if keep else 0}
             shown = table.style.format(precision=3, na_rep="").set_caption(caption)
             shown = shown if keep else shown.hide(axis="index")
         self._entries["tables"].append(entry)
-        if _kernel():
+        if in_kernel():
             from IPython.display import display
             display(shown)
 
@@ -161,11 +163,11 @@ class Stage:
                high: float | None = None, unit: str = "", text: str = "") -> None:
         """A headline number with the count it stands on; ``text`` is one sentence that says what it means."""
         self._check(name, "numbers")
-        self._entries["numbers"].append({"name": name, "value": _plain(value), "n": _plain(n), "low": _plain(low),
-                                         "high": _plain(high), "unit": unit, "text": text})
+        self._entries["numbers"].append({"name": name, "value": plain(value), "n": plain(n), "low": plain(low),
+                                         "high": plain(high), "unit": unit, "text": text})
         interval = f" [{low:.3g}, {high:.3g}]" if low is not None and high is not None else ""
         count = f" (n = {n})" if n is not None else ""
-        shown = f"{value:.4g}" if isinstance(_plain(value), float) else value
+        shown = f"{value:.4g}" if isinstance(plain(value), float) else value
         print(f"{name}: {shown}{interval}{' ' + unit if unit else ''}{count}{'. ' + text if text else ''}")
 
     def claim(self, claim: str, source: str, value: Any = None, outcome: str = "not run here", n: int | None = None,
@@ -175,8 +177,8 @@ class Stage:
             raise UserError(f"claim: outcome '{outcome}' is not one of {', '.join(OUTCOMES)}")
         if source not in ("paper", "ours"):
             raise UserError(f"claim: source '{source}' is neither paper nor ours")
-        self._entries["claims"].append({"claim": claim, "source": source, "value": _plain(value), "outcome": outcome,
-                                        "n": _plain(n), "evidence": evidence})
+        self._entries["claims"].append({"claim": claim, "source": source, "value": plain(value), "outcome": outcome,
+                                        "n": plain(n), "evidence": evidence})
         print(f"{outcome}: {claim}" + (f" ({value})" if value is not None else ""))
 
     @property
@@ -238,29 +240,3 @@ class Stage:
 
     def _shown(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
-
-
-def _kernel() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return get_ipython() is not None
-
-
-def _shown_width(png: Path, limit: int = 900) -> int:
-    """Pictures are saved at 160 dpi and shown at 100, at most as wide as the page."""
-    width = int.from_bytes(png.read_bytes()[16:20], "big")
-    return min(limit, round(width / 1.6))
-
-
-def _flat(column: Any) -> str:
-    """The name of a column; the levels of a MultiIndex in one line."""
-    return " ".join(map(str, column)).strip() if isinstance(column, tuple) else str(column)
-
-
-def _plain(value: Any) -> Any:
-    """numpy and torch scalars -> Python's; NaN -> None, which JSON has a word for."""
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,32 @@
+"""Small things between a stage and the kernel it may run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def in_kernel() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return get_ipython() is not None
+
+
+def shown_width(png: Path, limit: int = 900) -> int:
+    """Pictures are saved at 160 dpi and shown at 100, at most as wide as the page."""
+    width = int.from_bytes(png.read_bytes()[16:20], "big")
+    return min(limit, round(width / 1.6))
+
+
+def flat_name(column: Any) -> str:
+    """The name of a column; the levels of a MultiIndex in one line."""
+    return " ".join(map(str, column)).strip() if isinstance(column, tuple) else str(column)
+
+
+def plain(value: Any) -> Any:
+    """numpy and torch scalars -> Python's; NaN -> None, which JSON has a word for."""
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value
