@@ -19,6 +19,7 @@ from gmiqa_core.settings import UserError
 if TYPE_CHECKING:
     from gmiqa_core.scoring import Score, Scorer
     from gmiqa_core.scoring.folder import Extremes, Row, Table
+    from gmiqa_core.scoring.ray_engine import RayScorer
 
 DONE, UNREADABLE, INTERRUPTED = 0, 3, 130
 SAME = 0.02  # of 100: a score on another device
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     return UNREADABLE if counts["unreadable"] else DONE
 
 
-def _scorer(args: argparse.Namespace) -> Scorer:
+def _scorer(args: argparse.Namespace) -> Scorer | RayScorer:
     if args.engine == "ray":
         from gmiqa_core.scoring.ray_engine import RayScorer
 
@@ -84,7 +85,8 @@ def _scorer(args: argparse.Namespace) -> Scorer:
 
 
 def _scores(
-    args: argparse.Namespace, scorer: Scorer, table: Table | None, extremes: Extremes, counts: Counter, total: int
+    args: argparse.Namespace, scorer: Scorer | RayScorer, table: Table | None, extremes: Extremes, counts: Counter,
+    total: int,
 ) -> Iterator[Score]:
     """Every new score, after its row is on disk."""
     from gmiqa_core.runs.progress import Progress
@@ -110,7 +112,7 @@ def _scores(
             bar.update()
 
 
-def _check_same_model(scorer: Scorer, row: Row, table: Table | None) -> None:
+def _check_same_model(scorer: Scorer | RayScorer, row: Row, table: Table | None) -> None:
     """A table is continued only by what began it: its first score must come out again."""
     again = next(scorer.score_many([row["path"]]))
     if table and not again.error and abs(again.quality - float(row["quality"])) > SAME:

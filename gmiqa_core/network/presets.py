@@ -42,9 +42,9 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
     for name in config:
         if name not in PAPER:
             raise UserError(f"the network has no option '{name}'{did_you_mean(name, PAPER)}.")
-    c = {name: list(value) if isinstance(value, tuple) else value for name, value in (PAPER | config).items()}
+    c: dict[str, Any] = {name: list(v) if isinstance(v, tuple) else v for name, v in (PAPER | config).items()}
     if c["edge_depth"] is not None:
-        widths: list[int] = list(c["edge_widths"])
+        widths = c["edge_widths"]
         c["edge_widths"] = (widths + [widths[-1]] * c["edge_depth"])[: c["edge_depth"] - 1] + [widths[-1]]
         c["edge_depth"] = None
     for name, known in (("graph", GRAPHS), ("finetune_graph", FINETUNE_GRAPHS), ("edge_init", ("nodes", "pooled"))):
