@@ -25,7 +25,7 @@ LAYERS = (
     ("pretraining", "finetuning", "metaqap"),
     ("evaluation",),
     ("baselines",),
-    ("scoring",),
+    ("scoring", "embeddings"),
     ("figures", "widgets"),
     ("runs",),
     ("cli",),
