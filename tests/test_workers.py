@@ -14,7 +14,7 @@ from gmiqa_core import finetuning, meta_learning, network, training
 PARTS = ("loop", "meta-learning", "fine-tuning")
 
 
-def run_parts(folder: str) -> dict[str, torch.nn.Module]:
+def run_parts(folder: str, report: object = None) -> dict[str, torch.nn.Module]:
     """Everything trains in one call, so that starting workers is paid once; in float32, where rounding is small."""
     options = dict(precision="fp32", log_every=1)
     loop = test_training.small()
@@ -32,7 +32,8 @@ def run_parts(folder: str) -> dict[str, torch.nn.Module]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, dict, dict]:
     folder = tmp_path_factory.mktemp("workers")
-    return folder, run_parts(str(folder / "1")), training.launch(2, run_parts, str(folder / "2"))
+    two = training.launch(2, run_parts, str(folder / "2"), report=lambda *_: None)
+    return folder, run_parts(str(folder / "1")), two
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -106,10 +106,12 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     if loss not in LOSSES:
         raise UserError(f"finetune loss = {loss!r}: expected one of {', '.join(LOSSES)}")
     if workers > 1:
-        named = dict(locals())
-        model_out, history = training.launch(workers, finetune, **{k: v for k, v in named.items() if k not in
-                                             ("workers", "loop")}, **loop)
-        return model_out.to(next(model.parameters()).device), history
+        same: dict[str, Any] = dict(
+            steps=steps, folder=folder, batch=batch, lr_backbone=lr_backbone, lr_head=lr_head, loss=loss, crop=crop,
+            max_side=max_side, finetune_graph=finetune_graph, synthetic=synthetic, share=share, extra_loss=extra_loss,
+            validation=validation, accumulate=accumulate, seed=seed)
+        tuned, history = training.launch(workers, finetune, model, data, split, **same, **loop)
+        return tuned.to(next(model.parameters()).device), history
     model = with_graph(model, finetune_graph)
     if split is not None:
         validation = Pictures.read(data, split.validation, max_side) if len(split.validation) else validation

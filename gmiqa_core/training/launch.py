@@ -33,6 +33,7 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
         raise UserError(f"workers = {workers}, but this machine has {torch.cuda.device_count()} GPUs: "
                         "set workers to that number or less")
     job = Path(tempfile.mkdtemp(prefix="gmiqa_job_"))
+    kwargs.pop("report", None)  # it draws in this process's notebook; workers print plain lines
     args, kwargs = _models_to(args, kwargs, "cpu")
     (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
     if dry:
@@ -42,14 +43,16 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # the workers see the modules that we see
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    sys.stdout.write(done.stdout)
-    message, trace = job / "error.txt", job / "traceback.txt"
+    message, trace, errors = (job / name for name in ("error.txt", "traceback.txt", "stderr.txt"))
+    with open(errors, "w") as stderr, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr,
+                                                       text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
     if message.exists():
         raise UserError(message.read_text())
-    if done.returncode:
+    if process.returncode:
         raise RuntimeError(f"a worker of {function.__qualname__} failed:\n"
-                           + (trace.read_text() if trace.exists() else done.stderr[-4000:]))
+                           + (trace if trace.exists() else errors).read_text()[-4000:])
     return pickle.loads((job / "result.pickle").read_bytes())
 
 
