@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gmiqa_core import images
-from gmiqa_core.baselines import extended, nss
+from gmiqa_core.baselines import dct, extended, nss
 from gmiqa_core.settings import UserError
 
 BATCH_PIXELS = 300_000  # what a batch may hold: beyond a core's cache, larger batches are slower
@@ -39,6 +39,8 @@ class Feature:
 FEATURES = {
     "brisque": Feature(nss.brisque, tuple(nss.BRISQUE_NAMES), within="extended"),
     "extended": Feature(extended.extended, tuple(extended.EXTENDED_NAMES)),
+    "extended_dct": Feature(lambda rgb: torch.cat([extended.extended(rgb), dct.log_dct(rgb)], 1),
+                            (*extended.EXTENDED_NAMES, *dct.NAMES)),
     "brightness": Feature(lambda rgb: nss.luminance(rgb).mean((1, 2))[:, None], ("mean luminance",)),
     "sharpness": Feature(nss.sharpness, ("log mean gradient",)),
 }
@@ -160,5 +162,5 @@ class _Stored:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (nss, extended))
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (nss, extended, dct))
     return sha256(code).hexdigest()[:12]

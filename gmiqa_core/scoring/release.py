@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa_core import baselines, datasets, evaluation, finetuning, network, synthetic
+from gmiqa_core import datasets, evaluation, finetuning, network, synthetic
+from gmiqa_core.baselines.svr import FeatureSVR
 from gmiqa_core.settings import UserError
 from gmiqa_core.settings import load as load_settings
 
@@ -95,12 +96,13 @@ def release(run: Path, folder: Path, cache: Path | None = None) -> dict[str, pd.
     split = parts.split
     learn, held = parts.paths(split.train), parts.paths(split.validation)
     said = finetuning.predict(model, held, p.max_side)
-    opinion = baselines.make("nss_svr", cache=cache, max_side=SIDE, seed=p.seed).fit(learn, parts.quality(split.train))
+    opinion = FeatureSVR("extended_dct", cache=cache, max_side=SIDE, seed=p.seed)
+    opinion.fit(learn, parts.quality(split.train))
     spoken = np.asarray(opinion.predict(held))
     stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
     stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()
     residual = (stacked - parts.quality(split.validation)) / said["sigma"].to_numpy()
-    contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)[2]
+    contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)[2][:24]
     temperature, types = calibrate(model, contents, p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])
     meta = {
