@@ -97,33 +97,42 @@ def test_support_and_query_share_no_content(sizes):
         assert set(support.type.tolist()) | set(query.type.tolist()) == {10}
 
 
-def test_generations_follow_each_other_and_are_dropped():
-    p = pool(reuse=2, draws=10)  # 20 slots * 2 / 10: four steps
+def test_the_window_starts_with_a_round_grows_and_moves_on():
+    p = pool(per_cell=3, reuse=2, draws=10)  # 20 cells; 5 slots enter with a step
+    assert [len(p._window(step)) for step in (0, 1, 4, 8, 50)] == [20, 25, 40, 60, 60]
+    assert np.setdiff1d(p._window(51), p._window(50)).tolist() == list(range(20 + 255 - 5, 20 + 255))
+    for step in (0, 3, 50, 53):
+        table = p._table(p._window(step))
+        assert len(set(zip(table.type.tolist(), table.level.tolist(), strict=True))) == 20
+
+
+def test_a_type_meets_every_content_before_one_comes_again():
+    p = pool(per_cell=6)
+    table = p._table(np.arange(6 * 20))
+    for type in FEW:
+        assert set(Counter(table.content[table.type == type].tolist()).values()) == {5}
+
+
+def test_old_pictures_are_forgotten_and_come_back_the_same():
+    p = pool(reuse=1, draws=20)
     early = p.batch(0, 20)
-    for step in range(4, 24, 4):
+    for step in range(1, 9):
         p.batch(step, 20)
-    assert len(p._plans) <= 3 and not p._plans[0].pictures
+    assert len(p._pictures) <= 3 * 20
     assert same(p.batch(0, 20), early)
-    assert not torch.equal(np_sorted(p.batch(4, 20).content), np_sorted(early.content)) or not torch.equal(
-        p.batch(4, 20).images, early.images
-    )
+    assert not torch.equal(p.batch(1, 20).images, early.images)
 
 
-def np_sorted(x):
-    return x.sort().values
-
-
-def test_the_background_fills_this_generation_and_the_next():
+def test_the_background_fills_the_window_and_a_round_ahead():
     p = pool(background=True, reuse=1, draws=20)
     p.batch(0, 2)
     until = time.monotonic() + 30
-    while sum(len(plan.pictures) for plan in list(p._plans.values())) < 40 and time.monotonic() < until:
+    while len(p._pictures) < 40 and time.monotonic() < until:
         time.sleep(0.02)
-    assert [len(p._plans[g].pictures) for g in (0, 1)] == [20, 20]
-    waited = p.waited
+    assert sorted(p._pictures) == list(range(40))
     p._fill = None  # nothing is left to do for the caller
     p.batch(0, 20)
-    assert p.waited >= waited
+    p.batch(1, 20)
 
 
 def test_an_error_in_the_background_reaches_the_caller(monkeypatch):
@@ -135,7 +144,7 @@ def test_an_error_in_the_background_reaches_the_caller(monkeypatch):
 
     monkeypatch.setattr(p, "_fill", broken)
     with pytest.raises(OSError, match="disk gone"):
-        p.batch(40, 20)
+        p.batch(400, 20)
 
 
 def test_a_pool_that_nobody_holds_goes_away():
@@ -159,6 +168,13 @@ def test_pictures_are_distorted_whole_and_then_cropped():
     windows = whole.unfold(2, 32, 1).unfold(3, 32, 1)[0].permute(1, 2, 0, 3, 4).reshape(-1, 3, 32, 32)
     distance = min((windows - c).abs().amax(dim=(1, 2, 3)).min() for c in (crop, crop.flip(-1)))
     assert distance <= 0.5001 / 255
+
+
+def test_shrunk_pictures_are_shrunk_after_their_distortion():
+    b = Pool(pristine(2, 96, 128), types=[10], crop=40, max_side=64, per_cell=1, background=False).batch(0, 5)
+    assert b.images.shape == (5, 3, 40, 40)
+    narrow = Pool(pristine(2, 40, 128), types=[10], crop=40, max_side=64, per_cell=1, background=False)
+    assert narrow.batch(0, 5).images.shape == (5, 3, 40, 40)
 
 
 def test_without_a_crop_pictures_stay_whole():

@@ -79,12 +79,16 @@ def bring_to_size(image: Tensor, whole: tuple[int, int] = (384, 512), least: int
     """
     h, w = image.shape[-2:]
     scale = math.sqrt(whole[0] * whole[1] / (h * w))
-    image = images.limit(image, max(1, round(max(h, w) * scale))) if scale < 1 else image
+    return at_least(images.limit(image, max(1, round(max(h, w) * scale))) if scale < 1 else image, least)
+
+
+def at_least(image: Tensor, side: int) -> Tensor:
+    """(3,h,w) with sides shorter than `side` mirrored to it."""
     h, w = image.shape[-2:]
-    if min(h, w) >= least:
+    if min(h, w) >= side:
         return image
-    missing = [(0, 0), (0, max(0, least - h)), (0, max(0, least - w))]
-    return torch.from_numpy(np.pad(image.numpy(), missing, mode="symmetric"))
+    missing = [(0, 0), (0, max(0, side - h)), (0, max(0, side - w))]
+    return torch.from_numpy(np.pad(image.cpu().numpy(), missing, mode="symmetric")).to(image.device)
 
 
 def crop_at(image: Tensor, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5), flip: bool = False) -> Tensor:

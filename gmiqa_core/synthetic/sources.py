@@ -15,8 +15,8 @@ from gmiqa_core.datasets import Dataset, Scale
 from gmiqa_core.distortions import LEVELS, TYPES, calibration, distort, type_id
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.batch import Batch
-from gmiqa_core.synthetic.contents import Content, bring_to_size, crop_at
-from gmiqa_core.synthetic.pool import PLAN, SLOT, Plan, SlotPool
+from gmiqa_core.synthetic.contents import Content, at_least, bring_to_size, crop_at
+from gmiqa_core.synthetic.pool import SLOT, SlotPool, Slots
 
 
 class Pool(SlotPool):
@@ -29,9 +29,9 @@ class Pool(SlotPool):
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
             of a network that scores shrunken pictures (finetuning.Pictures).
-        per_cell: slots per (type, level) in a generation.
+        per_cell: pictures of each (type, level) that can be drawn at a time.
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced.
-        draws: pictures that a step takes, about; with `reuse` it says how many steps a generation lasts.
+        draws: pictures that a step takes, about; with `reuse` it says how fast pictures are replaced.
         device: where pictures are distorted, kept and handed out.
         background: prepare ahead on a thread of its own.
     """
@@ -45,7 +45,7 @@ class Pool(SlotPool):
         crop: int | None = 128,
         max_side: int = 0,
         per_cell: int = 3,
-        reuse: int = 4,
+        reuse: int = 8,
         draws: int = 32,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -53,37 +53,33 @@ class Pool(SlotPool):
     ):
         if not contents:
             raise UserError("A pool needs at least one pristine picture.")
-        if per_cell < 1:
-            raise UserError(f"per_cell must be at least 1; got {per_cell}.")
         ids = [t.id for t in TYPES] if types is None else sorted({0 if t == 0 else type_id(t) for t in types})
         if not ids:
             raise UserError("A pool needs at least one distortion type.")
-        super().__init__(ids, crop=crop, reuse=reuse, draws=draws, seed=seed, device=device, background=background)
-        self.contents, self.per_cell, self.max_side = list(contents), per_cell, max_side
+        cells = [(t, v) for t in ids for v in (LEVELS if t else (0,))]
+        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background)
+        self.contents, self.max_side = list(contents), max_side
         self._whole = [bring_to_size(c.image, whole, crop or 1) for c in contents]
 
-    def _plan(self, generation: int) -> Plan:
-        rng = self._rng(PLAN, generation)
-        rows = []
-        for t in self.types:
-            cells = [(t, v) for _ in range(self.per_cell) for v in (LEVELS if t else (0,) * len(LEVELS))]
-            # Contents of a type come in turn, so that as many as possible take part in each.
-            order = rng.permutation(len(self.contents))
-            rows += [(*cell, order[i % len(order)]) for i, cell in enumerate(cells)]
-        table = rng.permutation(np.array(rows))  # random order: what is filled first is any type
-        type, level, content = table.T
-        quality, spread = calibration.quality(type, level), calibration.spread(type, level)
-        return Plan(type, level, content, content, quality, spread)
+    def _round(self, number: int) -> Slots:
+        type, level = np.array(self.cells).T
+        # The slots of a type take the contents in turn, so that as many as possible are together in a window.
+        turn = len(LEVELS) * number + np.maximum(level - 1, 0)
+        n = len(self.contents)
+        content = np.array([_in_turn(self._rng(SLOT, 0, t), k, n) for t, k in zip(type, turn, strict=True)])
+        return Slots(type, level, content, content, calibration.quality(type, level), calibration.spread(type, level))
 
-    def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
-        seeds = {s: int(self._rng(SLOT, generation, s).integers(2**62)) for s in slots}
-        made: dict[int, Tensor] = {}
-        for same in _by_shape([(s, self._whole[plan.source[s]]) for s in slots]):
-            pictures = torch.stack([image for _, image in same]).to(self.device)
-            members = [s for s, _ in same]
-            distorted = _distorted(pictures, plan.type[members], plan.level[members], [seeds[s] for s in members])
-            made.update(zip(members, (_shrunk(x, self.max_side) for x in distorted), strict=True))
-        return [made[s] for s in slots]
+    def _fill(self, slots: list[int]) -> list[Tensor]:
+        table = self._table(np.array(slots))
+        seeds = [int(self._rng(SLOT, 1, s).integers(2**62)) for s in slots]
+        made: list[Tensor | None] = [None] * len(slots)
+        for members in _by_shape([self._whole[i] for i in table.source]):
+            pictures = torch.stack([self._whole[table.source[m]] for m in members]).to(self.device)
+            distorted = _distorted(pictures, table.type[members], table.level[members], [seeds[m] for m in members])
+            for member, picture in zip(members, distorted, strict=True):
+                shrunk = at_least(_shrunk(picture, self.max_side), self.crop or 1)
+                made[member] = shrunk.clone()  # its own memory: a view would keep the whole batch alive
+        return [picture for picture in made if picture is not None]
 
 
 class RecordPool(SlotPool):
@@ -99,7 +95,7 @@ class RecordPool(SlotPool):
         *,
         crop: int | None = 128,
         per_cell: int = 3,
-        reuse: int = 4,
+        reuse: int = 8,
         draws: int = 32,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -109,31 +105,25 @@ class RecordPool(SlotPool):
         table = table[(table["type_id"] > 0) & (table["level"] > 0) & (table["reference"] != "")]
         if table.empty:
             raise UserError(f"Data set {dataset.name} has no records with type, level and reference; KADID-10k has.")
-        self.per_cell = per_cell
         self._files = table["image"].tolist()
         self._type, self._level = table["type_id"].to_numpy(int), table["level"].to_numpy(int)
         self._content = np.unique(table["reference"].astype(str), return_inverse=True)[1]
         self._quality = table["quality"].to_numpy(float)
         self._spread = _record_spread(table, dataset.scale)
-        super().__init__(
-            sorted(set(self._type.tolist())), crop=crop, reuse=reuse, draws=draws, seed=seed, device=device,
-            background=background,
-        )
+        cells = sorted(set(zip(self._type.tolist(), self._level.tolist(), strict=True)))
+        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background)
+        self._rows = [np.flatnonzero((self._type == t) & (self._level == v)) for t, v in self.cells]
 
-    def _plan(self, generation: int) -> Plan:
-        rng = self._rng(PLAN, generation)
-        rows = []
-        for t in self.types:
-            for v in sorted(set(self._level[self._type == t].tolist())):
-                rows.append(rng.permutation(np.flatnonzero((self._type == t) & (self._level == v)))[: self.per_cell])
-        chosen = rng.permutation(np.concatenate(rows))
-        type, level, content = (column[chosen] for column in (self._type, self._level, self._content))
-        return Plan(type, level, content, chosen, self._quality[chosen], self._spread[chosen])
+    def _round(self, number: int) -> Slots:
+        picked = np.array([
+            rows[_in_turn(self._rng(SLOT, 0, place), number, len(rows))] for place, rows in enumerate(self._rows)
+        ])  # fmt: skip
+        type, level, content = (column[picked] for column in (self._type, self._level, self._content))
+        return Slots(type, level, content, picked, self._quality[picked], self._spread[picked])
 
-    def _fill(self, generation: int, plan: Plan, slots: list[int]) -> list[Tensor]:
-        read = (images.read(self._files[plan.source[s]]) for s in slots)
-        sizes = ((picture, (picture.shape[1], picture.shape[2])) for picture in read)
-        return [bring_to_size(picture, size, self.crop or 1).to(self.device) for picture, size in sizes]
+    def _fill(self, slots: list[int]) -> list[Tensor]:
+        read = (images.read(self._files[row]) for row in self._table(np.array(slots)).source)
+        return [at_least(picture, self.crop or 1).to(self.device) for picture in read]
 
 
 def test_batches(
@@ -154,7 +144,7 @@ def test_batches(
         image = bring_to_size(content.image, whole, crop or 1).to(device)
         seeds = [seed] * len(cells)
         pictures = _distorted(image.expand(len(cells), -1, -1, -1), cells[:, 0], cells[:, 1], seeds)
-        pictures = torch.stack([_shrunk(p, max_side) for p in pictures])
+        pictures = torch.stack([at_least(_shrunk(p, max_side), crop or 1) for p in pictures])
         if crop:
             pictures = torch.stack([crop_at(p, (crop, crop)) for p in pictures])
         quality, spread = (
@@ -202,10 +192,15 @@ def _distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Seq
     return result
 
 
-def _by_shape(items: list[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]]:
-    groups: dict[tuple, list[tuple[int, Tensor]]] = {}
-    for slot, image in items:
-        groups.setdefault(tuple(image.shape), []).append((slot, image))
+def _in_turn(rng: np.random.Generator, turn: int, n: int) -> int:
+    """The item of 0..n-1 whose turn it is, in an order that the generator draws: all come before one comes again."""
+    return int(rng.permutation(n)[turn % n])
+
+
+def _by_shape(pictures: Sequence[Tensor]) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        groups.setdefault(tuple(picture.shape), []).append(place)
     return list(groups.values())
 
 
