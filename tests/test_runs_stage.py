@@ -48,7 +48,7 @@ def test_a_mistyped_name_is_refused_with_the_one_that_was_meant(tmp_path):
 
 def test_another_stages_parameter_is_left_aside_so_that_one_file_serves_all(tmp_path, capsys):
     open_stage(NAME, notebook(CELL, "# Parameters\nmeta_steps = 3", run=str(tmp_path), meta_steps=3))
-    assert "meta_steps is left aside: it belongs to 20_meta_pretraining" in capsys.readouterr().out
+    assert "left aside, as other notebooks' parameters: meta_steps" in capsys.readouterr().out
 
 
 def test_only_cells_since_the_parameters_cell_that_assign_literals_are_parameters():

@@ -54,8 +54,8 @@ def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
     stage = Stage(name, settings, chain)
     print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name})")
     print("\n".join("  " + line for line in settings.lines()))
-    for other in sorted(set(values) - set(own)):
-        print(f"  {other} is left aside: it belongs to {', '.join(TABLE[other].stages)}")
+    if others := sorted(set(values) - set(own)):
+        print(f"  left aside, as other notebooks' parameters: {', '.join(others)}")
     return stage
 
 
