@@ -1,13 +1,16 @@
 """MetaQAP: properties of the loss, of the stack, and that training does what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gmiqa_core import metaqap
+from gmiqa_core import metaqap, synthetic
 from gmiqa_core.finetuning import Pictures
+from gmiqa_core.metaqap import experiments
 from gmiqa_core.settings import UserError
 
 
@@ -79,12 +82,18 @@ def test_stack_drops_members_of_small_weight():
     assert "copy" not in metaqap.Stack(drop=0.05).fit(table, y).members_
 
 
+def test_the_best_member_enters_first_where_every_p_value_is_zero():
+    table, y = planted(5000)
+    stack = metaqap.Stack().fit(table[["noise", "other", "good"]], y)
+    assert stack.path_["member"].tolist()[:2] == ["good", "other"]
+
+
 def test_stack_is_a_scikit_learn_estimator():
-    from sklearn.base import clone
+    from sklearn.base import clone, is_regressor
     from sklearn.model_selection import cross_val_score
 
     table, y = planted()
-    assert clone(metaqap.Stack(drop=0.1)).get_params()["drop"] == 0.1
+    assert clone(metaqap.Stack(drop=0.1)).get_params()["drop"] == 0.1 and is_regressor(metaqap.Stack())
     assert cross_val_score(metaqap.Stack(), table.to_numpy(), y).min() > 0.5
 
 
@@ -95,29 +104,78 @@ def test_stack_names_a_member_with_nan():
         metaqap.Stack().fit(table, y)
 
 
+def numbered(n: int) -> Pictures:
+    """n pictures of one pixel, told apart by their quality."""
+    return Pictures([torch.zeros(3, 1, 1, dtype=torch.uint8)] * n, torch.arange(float(n)), torch.zeros(n))
+
+
 def test_out_of_fold_never_predicts_what_it_was_fitted_on_and_divides_no_group():
-    seen: dict[str, set] = {}
     groups = np.repeat(np.arange(10), 3)
 
-    def fit(rows, tag):
-        seen[tag] = set(groups[rows])
-        return lambda wanted: np.array([float(groups[i] in seen[tag]) if i < 30 else 0.5 for i in wanted])
+    def fit(pictures, tag):
+        seen = {int(row) // 3 for row in pictures.quality}
+        return lambda wanted: np.array([float(int(row) // 3 in seen) for row in wanted.quality])
 
-    result = metaqap.out_of_fold([metaqap.Member("spy", fit)], np.arange(30), np.arange(30, 35), 3, groups)
+    result = metaqap.out_of_fold([metaqap.Member("spy", fit)], numbered(30), 3, groups)
     assert (result.table["spy"] == 0).all()  # its own group was never in the fit
     assert (result.in_sample["spy"] == 1).all()
-    assert len(result.test) == 5
+    np.testing.assert_allclose(result.predict(numbered(30))["spy"], 2 / 3)  # each was seen by two models of three
 
 
 def test_a_member_that_fails_is_named_and_loses_nothing():
-    def broken(rows, tag):
+    def broken(pictures, tag):
         raise UserError("weights are not at hand")
 
-    good = metaqap.Member("good", lambda rows, tag: lambda wanted: wanted.astype(float))
-    result = metaqap.out_of_fold([metaqap.Member("broken", broken), good], np.arange(9), np.arange(9, 12))
-    assert result.failed == {"broken": "weights are not at hand"} and list(result.table) == ["good"]
+    def not_a_number(pictures, tag):
+        return lambda wanted: np.full(len(wanted), np.nan)
+
+    good = metaqap.Member("good", lambda pictures, tag: lambda wanted: wanted.quality.numpy())
+    bad = [metaqap.Member("broken", broken), metaqap.Member("nan", not_a_number)]
+    result = metaqap.out_of_fold([*bad, good], numbered(9))
+    assert list(result.table) == ["good"] and set(result.failed) == {"broken", "nan"}
+    assert result.failed["broken"] == "weights are not at hand"
     with pytest.raises(UserError, match="weights are not at hand"):
-        metaqap.out_of_fold([metaqap.Member("broken", broken)], np.arange(9), np.arange(9, 12))
+        metaqap.out_of_fold(bad, numbered(9))
+
+
+def test_too_few_groups_for_the_folds_are_refused():
+    with pytest.raises(UserError, match="5 folds"):
+        metaqap.out_of_fold([], numbered(6), 5, [0, 0, 1, 1, 2, 2])
+
+
+def bright(n: int = 24) -> Pictures:
+    """Grey pictures whose score is their brightness."""
+    brightness = torch.linspace(0.1, 0.9, n)
+    return Pictures([torch.full((3, 32, 32), int(255 * b), dtype=torch.uint8) for b in brightness], brightness,
+                    torch.zeros(n))
+
+
+def test_all_starts_names_a_backbone_that_cannot_be_had(tmp_path):
+    content = synthetic.contents("embedded", limit=2)
+    pool = synthetic.Pool(content, crop=32, per_cell=1, draws=4, types=[1, 2], whole=(64, 64), background=False)
+    begun, missing = experiments.all_starts(["smal", "small"], pool, [0, 1], steps=1, folder=tmp_path, batch=4, lr=1e-3)
+    assert list(begun) == ["small"] and set(missing) == {"smal", "small from ImageNet"}
+    assert len(begun["small"]["quality-aware"]) == 2
+    before, after = (begun["small"][start][0].quality.weight for start in ("random", "quality-aware"))
+    assert not torch.equal(before, after)
+
+
+def test_a_finished_training_is_kept_but_not_for_another_loss(tmp_path, capsys):
+    start, pictures = metaqap.QualityNetwork("small"), bright()
+    recipe = experiments.Recipe(tmp_path, 2, 8, 0, 1e-3)
+    one = recipe.tuned(start, pictures, "small")
+    capsys.readouterr()
+    again = recipe.tuned(start, pictures, "small")
+    assert "continues" in capsys.readouterr().out
+    assert torch.equal(one.quality.weight, again.quality.weight)
+    replace(recipe, weights=(1.0, 0.0)).tuned(start, pictures, "small")
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_imagenet_weights_are_never_downloaded_in_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match="mobilenet_v3_small.*not there"):
+        metaqap.QualityNetwork("mobilenet_v3", "imagenet")
 
 
 def test_unknown_base_network_is_refused_with_a_suggestion():
@@ -133,13 +191,10 @@ def test_networks_score_any_size(name):
 
 def test_finetuning_standardises_on_its_pictures_and_learns(tmp_path):
     torch.manual_seed(0)
-    brightness = torch.linspace(0.1, 0.9, 24)
-    pictures = [torch.full((3, 32, 32), int(255 * b), dtype=torch.uint8) for b in brightness]
-    data = Pictures(pictures, brightness, torch.zeros(24))
-    model = metaqap.QualityNetwork("small")
+    data, model = bright(), metaqap.QualityNetwork("small")
     metaqap.finetune(model, data, steps=40, folder=tmp_path, batch=12, lr=3e-3, report=lambda *a: None)
     assert float(model.centre) == pytest.approx(0.5, abs=1e-4)
-    assert spearmanr(metaqap.predict(model, pictures), brightness).statistic > 0.8
+    assert spearmanr(metaqap.predict(model, data.pictures), data.quality).statistic > 0.8
 
 
 def test_predictions_do_not_depend_on_batch_mates():

@@ -11,8 +11,8 @@ import pandas as pd
 from gmiqa_core.figures.style import INK, MUTED, PALETTE, REPORT_WIDTH, style
 
 
-def temperatures(x: np.ndarray, y: np.ndarray, values: Mapping[float, float], exact: float) -> Any:
-    """Soft against exact Spearman over the temperature, beside the scores that it was computed on."""
+def temperatures(x: np.ndarray, y: np.ndarray, values: Mapping[float, float], exact: float, chosen: float) -> Any:
+    """Soft against exact Spearman over the temperature, beside the scores that it was computed on; `chosen` is ours."""
     import matplotlib.pyplot as plt
 
     with style():
@@ -21,6 +21,7 @@ def temperatures(x: np.ndarray, y: np.ndarray, values: Mapping[float, float], ex
         left.set(xlabel="prediction, standardised", ylabel="score, standardised", title="Scores")
         right.plot(list(values), list(values.values()), marker="o", color=PALETTE[0], label="soft Spearman")
         right.axhline(exact, color=INK, linestyle="--", linewidth=1.2, label="Spearman")
+        right.axvline(chosen, color=MUTED, linestyle=":", linewidth=1.2, label="used here")
         right.set(xscale="log", xlabel="temperature, in standard deviations", ylabel="correlation",
                   title="The surrogate meets the rank correlation")
         right.legend()

@@ -1,4 +1,4 @@
-"""What notebook 80 compares: weights of the loss, starts of a base network, members of the stack."""
+"""What notebook 80 and the benchmark compare: starts of a base network, weights of the loss, members of the stack."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gmiqa_core import images
 from gmiqa_core.finetuning import Pictures
+from gmiqa_core.metaqap.folds import FAILURES, Fitted, Member
 from gmiqa_core.metaqap.networks import QualityNetwork, finetune, predict, pretrain
-from gmiqa_core.metaqap.stacking import Fitted, Member
+from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic import Content, test_batches
+
+Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware" -> one network per seed
+TALKATIVE = 200  # shorter trainings than this print nothing
 
 
 def synthetic_pictures(contents: Sequence[Content], types: Sequence[int], side: int, seed: int = 0) -> Pictures:
@@ -25,9 +30,8 @@ def synthetic_pictures(contents: Sequence[Content], types: Sequence[int], side: 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every network of a comparison is trained: the same pictures, steps and batches for all."""
+    """How every network of a comparison is fine-tuned: the same steps, batches and loss for all."""
 
-    pictures: Pictures
     folder: Path
     steps: int
     batch: int
@@ -35,64 +39,85 @@ class Recipe:
     lr: float
     weights: tuple[float, float] = (0.5, 0.5)
     temperature: float = 0.1
-    loop: dict[str, Any] | None = None
 
-    def tuned(self, start: QualityNetwork, rows: np.ndarray, name: str, seed: int = 0) -> QualityNetwork:
-        """A copy of `start` fine-tuned on these rows; its files are kept under `name`, and continue a killed run."""
+    def tuned(self, start: QualityNetwork, pictures: Pictures, name: str, seed: int = 0) -> QualityNetwork:
+        """A copy of `start` fine-tuned on these pictures; its files lie under `name`, and continue a killed run."""
         model = copy.deepcopy(start)
-        finetune(model, self.pictures[rows], steps=self.steps, folder=self.folder / name, batch=self.batch,
-                 crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature, seed=seed,
-                 **(self.loop or {}))
+        quiet = {} if self.steps >= TALKATIVE else {"report": lambda *values: None}
+        finetune(model, pictures, steps=self.steps, folder=self.folder / name.replace(" ", "_"), batch=self.batch,
+                 crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature, seed=seed, **quiet)
         return model
 
-    def predictions(self, start: QualityNetwork, test: Pictures, name: str, seeds: Sequence[int]) -> np.ndarray:
-        """(seeds, n) predictions of the test pictures by networks tuned on all training pictures."""
-        everything = np.arange(len(self.pictures))
-        return np.stack([predict(self.tuned(start, everything, f"{name}_{seed}", seed), test.pictures)
-                         for seed in seeds])
+    def predictions(self, starts: Sequence[QualityNetwork], train: Pictures, test: Pictures, name: str) -> np.ndarray:
+        """(seeds, n) qualities of the test pictures: start k is tuned with seed k on all training pictures."""
+        return np.stack([predict(self.tuned(start, train, f"{name} {k}", k), test.pictures)
+                         for k, start in enumerate(starts)])
+
+    def member(self, name: str, start: QualityNetwork) -> Member:
+        """A base network as a member of the stack."""
+
+        def fit(pictures: Pictures, tag: str) -> Fitted:
+            model = self.tuned(start, pictures, f"{name} {tag}")
+            return lambda wanted: predict(model, wanted.pictures)
+
+        return Member(name, fit)
 
 
-def starts(backbone: str, pool: Any, *, steps: int, folder: Path, batch: int, lr: float, seed: int = 0,
-           **loop: Any) -> tuple[dict[str, QualityNetwork], dict[str, str]]:
-    """The same backbone from random weights, after quality-aware pre-training, and from ImageNet where it can be had;
-    and the reason for each that cannot."""
-    import torch
-
-    from gmiqa_core.settings import UserError
-
-    torch.manual_seed(seed)
-    models = {"random": QualityNetwork(backbone)}
-    missing: dict[str, str] = {}
-    models["quality-aware"] = copy.deepcopy(models["random"])
-    pretrain(models["quality-aware"], pool, steps=steps, folder=folder / f"pretrain_{backbone}", batch=batch, lr=lr,
-             seed=seed, **loop)
+def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder: Path, batch: int,
+           lr: float) -> tuple[Starts, str]:
+    """One backbone from random weights, from ImageNet where its weights are at hand, and after quality-aware
+    pre-training, which begins where the one before it does; and why there is no ImageNet start."""
+    begun: Starts = {"random": [], "quality-aware": []}
+    reason = ""
+    for seed in seeds:
+        torch.manual_seed(seed)
+        begun["random"].append(QualityNetwork(backbone).to(pool.device))
     try:
-        models["ImageNet"] = QualityNetwork(backbone, "imagenet")
+        begun["ImageNet"] = [QualityNetwork(backbone, "imagenet").to(pool.device) for _ in seeds]
     except UserError as error:
-        missing["ImageNet"] = str(error)
-    return models, missing
+        reason = str(error)
+    for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
+        model = copy.deepcopy(origin)
+        pretrain(model, pool, steps=steps, folder=folder / f"pretrain_{backbone}_{seed}", batch=batch, lr=lr, seed=seed)
+        begun["quality-aware"].append(model)
+    return begun, reason
 
 
-def network_member(name: str, start: QualityNetwork, recipe: Recipe) -> Member:
-    """A base network as a member of the stack."""
+def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],
+               **options: Any) -> tuple[dict[str, Starts], dict[str, str]]:
+    """`starts` of every backbone, the first with all seeds and the others with one; a backbone that fails is named with
+    its reason and does not lose the others' work."""
+    begun: dict[str, Starts] = {}
+    missing: dict[str, str] = {}
+    for name in backbones:
+        try:
+            begun[name], reason = starts(name, pool, seeds[:1] if begun else seeds, **options)
+        except FAILURES as error:
+            missing[name] = str(error) or type(error).__name__
+        else:
+            missing |= {f"{name} from ImageNet": reason} if reason else {}
+    if not begun:
+        raise UserError("No base network could be built: " + "; ".join(missing.values()))
+    return begun, missing
 
-    def fit(rows: np.ndarray, tag: str) -> Fitted:
-        model = recipe.tuned(start, rows, f"{name}_{tag}".replace(" ", "_"))
-        return lambda wanted: predict(model, [recipe.pictures.pictures[i] for i in wanted])
 
-    return Member(name, fit)
-
-
-def estimator_member(name: str, make: Callable[[], Any], pictures: Pictures) -> Member:
+def estimator_member(name: str, make: Callable[[], Any]) -> Member:
     """Anything with fit(pictures, quality) and predict(pictures), such as baselines.make("nss_svr"), as a member."""
 
-    def fit(rows: np.ndarray, tag: str) -> Fitted:
-        estimator = make().fit([pictures.pictures[i] for i in rows], pictures.quality[rows].numpy())
-        return lambda wanted: np.asarray(estimator.predict([pictures.pictures[i] for i in wanted]))
+    def fit(pictures: Pictures, tag: str) -> Fitted:
+        estimator = make().fit(pictures.pictures, pictures.quality.numpy())
+        return lambda wanted: np.asarray(estimator.predict(wanted.pictures))
 
     return Member(name, fit)
 
 
-def fixed_member(name: str, predictions: np.ndarray) -> Member:
-    """A model that was trained elsewhere, on none of these pictures: its predictions by row."""
-    return Member(name, lambda rows, tag: lambda wanted: predictions[wanted])
+def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
+    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that it is stacked on."""
+
+    def fit(pictures: Pictures, tag: str) -> Fitted:
+        from gmiqa_core import finetuning, network
+
+        model, _ = network.load(checkpoint, device)
+        return lambda wanted: finetuning.predict(model, wanted.pictures, max_side=None)["mu"].to_numpy()
+
+    return Member("GMIQA", fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +53,20 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
         return Small(), "random weights"
     import torchvision
 
-    try:
-        model = torchvision.models.get_model(builder, weights="DEFAULT" if start == "imagenet" else None)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"ImageNet weights of '{name}' could not be had ({error}); "
-                        "start it at random or put torchvision's file into its cache.") from error
+    if start == "imagenet":
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(builder).url).name
+        if not file.is_file():  # no silent download in the middle of a run
+            raise UserError(f"ImageNet weights of '{name}' are not at hand: {file} is not there. Fetch them once with "
+                            f"torchvision.models.get_model('{builder}', weights='DEFAULT'), or start at random.")
+    model = torchvision.models.get_model(builder, weights="DEFAULT" if start == "imagenet" else None)
     setattr(model, head, nn.Identity())
     return model, "torchvision's ImageNet weights" if start == "imagenet" else "random weights"
+
+
+def _weights(builder: str) -> Any:
+    import torchvision
+
+    return torchvision.models.get_model_weights(builder).DEFAULT
 
 
 class QualityNetwork(nn.Module):
@@ -84,6 +92,11 @@ class QualityNetwork(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
         self.register_buffer("centre", torch.tensor(0.5))  # of the scores it is fitted to
         self.register_buffer("scale", torch.tensor(0.25))
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of training.train; on a CPU torchvision's depthwise convolutions are slower in bf16 than fp32."""
+        return "auto" if self.name == "small" or self.centre.device.type == "cuda" else "fp32"
 
     def features(self, x: Tensor) -> Tensor:
         return self.trunk((x - self.mean) / self.std).float()
@@ -136,8 +149,13 @@ class FineTuning:
 def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path, batch: int = 16, lr: float = 1e-3,
              type_weight: float = 0.25, seed: int = 0, **loop: Any) -> training.History:
     """Quality-aware pre-training on endless synthetic batches of `pool`; see training.train for what `loop` takes."""
+    settings = {name: repr(value) for name, value in vars(pool).items()
+                if not name.startswith("_") and isinstance(value, (int, str, tuple, type(None)))}
+    identity = {"batch": batch, "type_weight": type_weight, "pool": settings,
+                "contents": [content.name for content in getattr(pool, "contents", [])]}
     return training.train(model, Pretraining(pool, batch, type_weight), steps=steps, lr=lr, folder=folder, seed=seed,
-                          **{"label": f"pre-training {model.name}", "clip": 5.0, **loop})
+                          identity=identity, **{"label": f"pre-training {model.name}", "clip": 5.0,
+                                                "precision": model.precision, **loop})
 
 
 def finetune(model: QualityNetwork, pictures: Pictures, *, steps: int, folder: str | Path, batch: int = 16,
@@ -148,8 +166,16 @@ def finetune(model: QualityNetwork, pictures: Pictures, *, steps: int, folder: s
     model.scale.fill_(max(float(pictures.quality.std()), 1e-3))
     nn.init.zeros_(model.quality.bias)
     objective = FineTuning(pictures, batch, crop, seed, weights, temperature)
-    return training.train(model, objective, steps=steps, lr=lr, folder=folder, seed=seed,
-                          **{"label": f"fine-tuning {model.name}", "clip": 5.0, **loop})
+    identity = {"batch": batch, "crop": crop, "weights": list(weights), "temperature": temperature,
+                "pictures": _digest(pictures)}
+    return training.train(model, objective, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
+                          **{"label": f"fine-tuning {model.name}", "clip": 5.0, "precision": model.precision, **loop})
+
+
+def _digest(pictures: Pictures) -> str:
+    """Of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
+    sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
+    return hashlib.sha256(pictures.quality.numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
 
 
 @torch.no_grad()
