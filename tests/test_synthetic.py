@@ -106,6 +106,11 @@ def test_the_window_starts_with_a_round_grows_and_moves_on():
         assert len(set(zip(table.type.tolist(), table.level.tolist(), strict=True))) == 20
 
 
+def test_a_pool_without_reuse_stays_as_it_is():
+    p = pool(per_cell=3, reuse=None)
+    assert p._window(0).tolist() == p._window(10**6).tolist() == list(range(60))
+
+
 def test_a_type_meets_every_content_before_one_comes_again():
     p = pool(per_cell=6)
     table = p._table(np.arange(6 * 20))

@@ -125,7 +125,7 @@ def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, d
     from gmiqa_core.synthetic import Pool
 
     whole = (round(p.ablation_whole * 0.75), p.ablation_whole)
-    options: dict[str, Any] = {"whole": whole, "per_cell": 2, "reuse": 10**6, "seed": seed, "background": False}
+    options: dict[str, Any] = {"whole": whole, "per_cell": 2, "reuse": None, "seed": seed, "background": False}
     shown = in_turn(test, whole=whole, seed=seed)
     crops, wholes = (Pool(training, crop=crop, **options) for crop in (p.ablation_crop, None))
     facts = shown.facts

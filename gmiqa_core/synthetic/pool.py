@@ -60,14 +60,14 @@ class SlotPool:
         cells: Sequence[tuple[int, int]],
         crop: int | None,
         per_cell: int,
-        reuse: int,
+        reuse: int | None,
         draws: int,
         seed: int,
         device: str | torch.device,
         background: bool,
     ):
         for name, value in (("per_cell", per_cell), ("reuse", reuse), ("draws", draws)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1; got {value}.")
         self.types = tuple(sorted({t for t, _ in cells}))
         self.crop, self.per_cell, self.reuse, self.draws = crop, per_cell, reuse, draws
@@ -136,9 +136,10 @@ class SlotPool:
         return np.random.default_rng([self.seed % 2**63, purpose, step, *words])
 
     def _window(self, step: int) -> np.ndarray:
-        """Slots that can be drawn at a step: one round at the start, then growing, then moving on."""
-        end = len(self.cells) + step * self.draws // self.reuse
-        return np.arange(max(0, end - self.per_cell * len(self.cells)), end)
+        """Slots that can be drawn at a step: one round at the start, then growing, then moving on; or all, for good."""
+        full = self.per_cell * len(self.cells)
+        end = full if self.reuse is None else len(self.cells) + step * self.draws // self.reuse
+        return np.arange(max(0, end - full), end)
 
     def _table(self, slots: np.ndarray) -> Slots:
         numbers, places = np.divmod(slots, len(self.cells))

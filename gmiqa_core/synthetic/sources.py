@@ -30,7 +30,8 @@ class Pool(SlotPool):
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
             of a network that scores shrunken pictures (finetuning.Pictures).
         per_cell: pictures of each (type, level) that can be drawn at a time.
-        reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced.
+        reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
+            None: never, the pool stays as it is.
         draws: pictures that a step takes, about; with `reuse` it says how fast pictures are replaced.
         device: where pictures are distorted, kept and handed out.
         background: prepare ahead on a thread of its own.
@@ -45,7 +46,7 @@ class Pool(SlotPool):
         crop: int | None = 128,
         max_side: int = 0,
         per_cell: int = 3,
-        reuse: int = 8,
+        reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -95,7 +96,7 @@ class RecordPool(SlotPool):
         *,
         crop: int | None = 128,
         per_cell: int = 3,
-        reuse: int = 8,
+        reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
         device: str | torch.device = "cpu",
