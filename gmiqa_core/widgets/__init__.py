@@ -34,9 +34,10 @@ def show(view: Any, stage: Any, name: str, caption: str, alt: str) -> None:
     else:
         from IPython.display import display
 
-        from gmiqa_core.widgets.parts import upload_guard
+        from gmiqa_core.widgets.parts import page_guard
 
-        display(upload_guard(), view)
+        view.add_class("gmiqa-view")
+        display(page_guard(), view)
 
 
 @contextmanager

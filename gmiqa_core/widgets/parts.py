@@ -44,8 +44,13 @@ STYLE = """<style>
 </style>"""
 
 # The file dialogue of ipywidgets is an input outside the page, so its change event is met where the dialogue is opened.
+# JupyterLab's one-key commands would take the arrow keys from lists and sliders, unless a parent carries this attribute.
 GUARD = """<script>(() => {
   if (window.gmiqaGuard) return; window.gmiqaGuard = true;
+  document.addEventListener("focusin", event => {
+    const view = event.target.closest && event.target.closest(".gmiqa-view");
+    if (view) view.setAttribute("data-lm-suppress-shortcuts", "true");
+  });
   const click = HTMLInputElement.prototype.click;
   HTMLInputElement.prototype.click = function () {
     if (this.type === "file" && !this.gmiqa) {
@@ -66,8 +71,9 @@ GUARD = """<script>(() => {
 })();</script>"""
 
 
-def upload_guard() -> Any:
-    """To be displayed in the page: files above UPLOAD_MB are refused in words before they are sent."""
+def page_guard() -> Any:
+    """To be displayed in the page: files above UPLOAD_MB are refused in words before they are sent, and the keyboard
+    belongs to the widget that has the focus."""
     from IPython.display import HTML
 
     return HTML(GUARD % (UPLOAD_MB, UPLOAD_MB))

@@ -96,9 +96,9 @@ def test_the_explorer_takes_every_distortion_and_an_upload(demo, folder):
     kind = demo.get_by_role("combobox", name="Distortion")
     for name in ("compression: JPEG2000", "noise: Impulse noise", "spatial: Colour blocks", "tone: Contrast change"):
         kind.select_option(name)
-        demo.get_by_text(f"{name.split(': ')[1]}, level 4:").wait_for()
+        demo.get_by_text(re.compile(f"{name.split(': ')[1]}, level [345]:")).wait_for()
     upload(demo, folder / "pictures" / "mine.png", number=1)
-    demo.locator("img[alt^='mine.png, Contrast change, level 4']").wait_for()
+    demo.locator("img[alt^='mine.png, Contrast change, level']").wait_for()
 
 
 def test_two_pictures_get_a_verdict(demo):
