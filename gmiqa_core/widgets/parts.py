@@ -44,7 +44,7 @@ STYLE = """<style>
 </style>"""
 
 # The file dialogue of ipywidgets is an input outside the page, so its change event is met where the dialogue is opened.
-# JupyterLab's one-key commands would take the arrow keys from lists and sliders, unless a parent carries this attribute.
+# JupyterLab's one-key commands take the arrow keys from lists and sliders, unless a parent carries the attribute below.
 GUARD = """<script>(() => {
   if (window.gmiqaGuard) return; window.gmiqaGuard = true;
   document.addEventListener("focusin", event => {
