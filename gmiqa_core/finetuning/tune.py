@@ -15,6 +15,7 @@ from gmiqa_core import images, training
 from gmiqa_core.finetuning.pictures import Pictures, Target
 from gmiqa_core.finetuning.predict import predict
 from gmiqa_core.network import GMIQA, build
+from gmiqa_core.quality_aware import quality_aware_loss
 from gmiqa_core.settings import UserError
 
 LOSSES = ("nll", "mse", "quality_aware")
@@ -34,8 +35,6 @@ def score_loss(kind: str, mu: Tensor, sigma: Tensor, target: Target, scale: floa
         return gaussian_nll(mu, sigma, target.quality, target.spread)
     if kind == "mse":
         return (mu - target.quality).square().mean()
-    from gmiqa_core.metaqap import quality_aware_loss
-
     return quality_aware_loss(mu, target.quality, scale=scale)
 
 

@@ -9,9 +9,9 @@
 """
 
 from gmiqa_core.metaqap.folds import Member, OutOfFold, out_of_fold
-from gmiqa_core.metaqap.loss import quality_aware_loss, soft_ranks, soft_spearman
 from gmiqa_core.metaqap.networks import BACKBONES, QualityNetwork, finetune, predict, pretrain
 from gmiqa_core.metaqap.stacking import Stack
+from gmiqa_core.quality_aware import quality_aware_loss, soft_ranks, soft_spearman
 
 __all__ = ["BACKBONES", "Member", "OutOfFold", "QualityNetwork", "Stack", "finetune", "out_of_fold", "predict",
            "pretrain", "quality_aware_loss", "soft_ranks", "soft_spearman"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import images, training
 from gmiqa_core.finetuning import Pictures
-from gmiqa_core.metaqap.loss import quality_aware_loss
+from gmiqa_core.quality_aware import quality_aware_loss
 from gmiqa_core.settings import UserError, did_you_mean
 
 TYPES = 25

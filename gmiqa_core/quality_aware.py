@@ -2,8 +2,8 @@
 
     L = w1 * MSE + w2 * (1 - rho),   rho = Pearson of soft ranks,   r_i = 0.5 + sum_j sigmoid((x_i - x_j) / tau)
 
-The paper names the form and w1 = w2 = 0.5; its surrogate for the ranks is not known to us, this one is ours. As tau
-goes to 0 the soft ranks become ranks (ties get their mean, since sigmoid(0) = 0.5) and rho becomes Spearman's.
+The MetaQAP paper names the form and w1 = w2 = 0.5; its surrogate for the ranks is not known to us, this one is ours.
+As tau goes to 0 the soft ranks become ranks (ties get their mean, since sigmoid(0) = 0.5) and rho becomes Spearman's.
 Time and memory grow with n^2 for a batch of n.
 """
 
