@@ -77,20 +77,29 @@ def synchronise(batch: Tensor) -> None:
 
 
 def pool_share(steps: int = 24, crop: int = 128, n: int = 32) -> None:
-    """Part of the time that training at this crop waits for its pool, after the first step."""
+    """Training from a cold start: how much of the time it waits for its pool, and what each costs the processor."""
     from gmiqa_core import network
 
     model = network.build("quick").train()
-    pool = Pool(split_contents(contents("embedded"))[0], crop=crop, draws=n)
-    pool.batch(0, n)
+    reuse = 8
+    pool = Pool(split_contents(contents("embedded"))[0], crop=crop, draws=n, reuse=reuse)
+    model.nodes(pool.batch(0, n).images).square().mean().backward()
     waited, began = pool.waited, time.perf_counter()
-    for step in range(steps):
+    for step in range(1, steps):
         batch = pool.batch(step, n)
         model.nodes(batch.images).square().mean().backward()
     total = time.perf_counter() - began
-    share = (pool.waited - waited) / total
-    print(f"\npool, crop {crop}, batch {n}, reuse {pool.reuse}: {share:.1%} of a training step is waiting for it "
-          f"({total / steps * 1000:.0f} ms a step, quick network)")
+    print(f"\npool, crop {crop}, batch {n}, reuse {reuse}, {steps} steps from a cold start: "
+          f"{(pool.waited - waited) / total:.1%} of the time is waiting for it (quick network)")
+    alone = Pool(pool.contents, crop=crop, draws=n, background=False)
+    spent = [time.process_time()]
+    alone.batch(0, n)
+    spent.append(time.process_time())
+    model.nodes(batch.images).square().mean().backward()
+    spent.append(time.process_time())
+    picture, step_cost = (spent[1] - spent[0]) / n, spent[2] - spent[1]
+    print(f"processor time: {1000 * picture:.0f} ms a distorted picture, so {1000 * picture * n / reuse:.0f} ms a "
+          f"step once under way; {1000 * step_cost:.0f} ms for the step itself")
 
 
 def order(folder: str, every: int) -> None:
