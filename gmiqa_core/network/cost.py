@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +27,8 @@ def cost(model: GMIQA, size: int = 224, n: int = 1, training: bool = False, repe
                 without computing; ms on this machine, the best of `repeats` (for n > 2 the modules before the graph are
                 timed on 2 pictures and scaled up)
     """
-    device, mode = next(model.parameters()).device, model.training
-    model.train(training)
+    model = copy.deepcopy(model).train(training)  # gradients and BatchNorm statistics stay with the copy
+    device = next(model.parameters()).device
     counted: dict[str, float] = {}
     parameters: dict[str, int] = {}
     timed: dict[str, float] = {}
@@ -57,7 +58,6 @@ def cost(model: GMIQA, size: int = 224, n: int = 1, training: bool = False, repe
         abstract = GMIQA(**model.config).train(training)
     _walk(abstract, torch.zeros(n, 3, size, size, device="meta"), n, training, count)
     _walk(model, torch.rand(few, 3, size, size, device=device), n, training, clock)
-    model.train(mode)
     rows = [(name, parameters[name], counted[name], timed[name]) for name in counted]
     table = pd.DataFrame(rows, columns=["module", "parameters", "gflop", "ms"])
     total = table.drop(columns="module").sum()
@@ -69,13 +69,13 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
     """Visit the modules in the order of the data, each with what the one before gave it, cut off from its gradient."""
 
     def step(name: str, module: nn.Module | None, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        inputs = tuple(i.detach().requires_grad_(training) for i in inputs)
+        inputs = tuple(_fresh(i, training) for i in inputs)
 
         def run() -> Any:
             with torch.set_grad_enabled(training):
                 out = function(*inputs)
                 if training:
-                    tensors = out if isinstance(out, tuple) else (out,)
+                    tensors = tuple(out) if isinstance(out, tuple | list) else (out,)
                     torch.autograd.backward(tensors, [torch.ones_like(t) for t in tensors])
             return out
 
@@ -107,3 +107,10 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _fresh(x: Tensor | list[Tensor], training: bool) -> Any:
+    """The same values with a gradient of their own; the backbone may give a list of maps."""
+    if isinstance(x, list):
+        return [_fresh(part, training) for part in x]
+    return x.detach().requires_grad_(training)
