@@ -28,9 +28,10 @@ from gmiqa_core.widgets.distortion_explorer import Steps
 
 BLOCKS = 8
 DIFFERENT = 64  # distinct pictures; the others are links to them
+# VmHWM belongs to the new program; ru_maxrss would still hold the peak of the process that started it
 MEASURE = (
-    "import resource, sys; from gmiqa_core.cli import main; code = main(sys.argv[1:]); "
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
+    "import re, sys; from gmiqa_core.cli import main; code = main(sys.argv[1:]); "
+    "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 1024); sys.exit(code)"
 )
 
 
