@@ -209,3 +209,16 @@ def test_a_metric_of_pyiqa_by_name(monkeypatch):
     assert np.allclose(prediction, [0.9, 0.5, 0.1], atol=1e-3)
     with pytest.raises(UserError, match=r"pyiqa:other is not at hand \(no network\)"):
         make("pyiqa:other").fit(flat, [0.9, 0.5, 0.1])
+
+
+def test_log_dct_sees_one_frequency_where_there_is_one():
+    """A grating of one DCT frequency has its largest mean in that coefficient."""
+    from gmiqa_core.baselines.dct import NAMES, log_dct
+
+    k = torch.arange(64, dtype=torch.float64)
+    wave = torch.cos(torch.pi / 8 * (k % 8 + 0.5) * 3)
+    picture = (128 + 60 * wave).float().expand(1, 3, 64, 64).contiguous()
+    row = log_dct(picture)[0]
+    means = [(float(row[i]), name) for i, name in enumerate(NAMES) if name.startswith("luminance 1: mean of frequency")]
+    assert sorted(means)[-2][1].endswith("0,3") and sorted(means)[-1][1].endswith("0,0")
+    assert len(NAMES) == len(row)

@@ -1,0 +1,86 @@
+"""The second opinion says what its SVR says; a finished run becomes files that the Scorer takes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gmiqa_core import images, network, synthetic
+from gmiqa_core.baselines.svr import FeatureSVR
+from gmiqa_core.distortions import distort
+from gmiqa_core.scoring import Scorer
+from gmiqa_core.scoring.release import release
+from gmiqa_core.scoring.second_opinion import SecondOpinion
+from gmiqa_core.settings import UserError
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Twelve contents, each at three qualities: uint8 pictures, scores in [0,1], groups."""
+    made, scores, groups = [], [], []
+    for k, content in enumerate(synthetic.contents("embedded", limit=12)):
+        x = images.to_float(images.limit(content.image, 96))[None]
+        for level in (1, 3, 5):
+            made.append((distort(x, "gaussian_blur", level)[0] * 255).round().to(torch.uint8))
+            scores.append(1 - level / 6 + 0.01 * k)
+            groups.append(f"g{k}")
+    return made, np.array(scores), groups
+
+
+@pytest.fixture(scope="module")
+def fitted(pictures):
+    return FeatureSVR("extended_dct", C=1.0, gamma=0.3, max_side=96).fit(*pictures[:2])
+
+
+def test_the_second_opinion_equals_the_machine_it_was_made_from(pictures, fitted, tmp_path):
+    made, scores, _ = pictures
+    said = np.asarray(fitted.predict(made))
+    opinion = SecondOpinion.of(fitted, np.zeros(len(made)), said, scores)
+    got = torch.cat([opinion.score(images.to_float(picture)[None]) for picture in made]).numpy()
+    np.testing.assert_allclose(got, said, atol=1e-3)
+    opinion.save(tmp_path / "opinion.safetensors")
+    again = SecondOpinion.load(tmp_path / "opinion.safetensors")
+    stacked = torch.cat([again.mix(torch.zeros(1), images.to_float(picture)[None]) for picture in made]).numpy()
+    w = opinion.tensors["weights"].numpy()
+    np.testing.assert_allclose(stacked, w[0] + w[2] * said, atol=5e-3)
+
+
+def test_a_foreign_file_is_no_second_opinion(tmp_path):
+    path = tmp_path / "opinion.safetensors"
+    path.write_bytes(b"not one")
+    with pytest.raises(UserError, match="opinion.safetensors"):
+        SecondOpinion.load(path)
+
+
+def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
+    made, scores, groups = pictures
+    folder = tmp_path / "set"
+    folder.mkdir()
+    names = [f"p{k:02}.png" for k in range(len(made))]
+    for name, picture in zip(names, made, strict=True):
+        images.write(picture, folder / name)
+    pd.DataFrame({"image": names, "score": scores, "group": groups}).to_csv(folder / "scores.csv", index=False)
+    pristine = tmp_path / "pristine"
+    pristine.mkdir()
+    for k, content in enumerate(synthetic.contents("embedded", limit=10)):
+        images.write(images.limit(content.image, 96), pristine / f"c{k}.png")
+    stage = tmp_path / "run" / "40_fine_tuning"
+    stage.mkdir(parents=True)
+    given = {"data": str(pristine), "dataset": "folder", "dataset_path": str(folder), "csv": str(folder / "scores.csv"),
+             "csv_group": "group", "max_side": 64, "split": "0"}
+    (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
+    network.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
+    tables = release(tmp_path / "run", tmp_path / "out")
+    assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
+    assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
+    scorer = Scorer(tmp_path / "out" / "model.safetensors", "cpu")
+    score = scorer.score(folder / names[0])
+    assert 0 <= score.quality <= 100 and score.sigma > 0 and np.isfinite(score.percentile)
+    assert scorer.quality_map(folder / names[0]).values.shape == scorer.quality_map(made[0]).values.shape
+
+
+def test_a_run_without_fine_tuning_is_refused(tmp_path):
+    with pytest.raises(UserError, match="40_fine_tuning"):
+        release(tmp_path, tmp_path)
