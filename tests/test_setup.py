@@ -103,29 +103,28 @@ def set_up(clone):
     return done.returncode, done.stdout, done.stderr.strip().splitlines()
 
 
-def test_no_recent_python_is_one_line(clone):
-    fake(clone, "python3", f'case "$2" in *version_info*) exit 1;; esac; exec {sys.executable} "$@"')
+ANY_PYTHON = f'exec {sys.executable} "$@"'
+DISK_OF_3_GB = "printf 'Filesystem Blocks Used Available\\n/dev/x 1 1 3145728\\n'"
+
+
+@pytest.mark.parametrize(
+    ("python", "df", "words"),
+    [
+        (f'case "$2" in *version_info*) exit 1;; esac; {ANY_PYTHON}', None, "no Python >= 3.11 found"),
+        (f'case "$2" in *ensurepip*) exit 1;; esac; {ANY_PYTHON}', None, "no venv module"),
+        (ANY_PYTHON, DISK_OF_3_GB, "only 3 GB free here; .venv needs about 8 GB"),
+        (f'case "$2" in *Python.h*) exit 1;; esac; {ANY_PYTHON}', None, "no Python.h"),
+        (f'case "$2" in *Python.h*) exit 0;; esac; {ANY_PYTHON}', None, "no C compiler found"),
+    ],
+    ids=["python", "venv", "disk", "headers", "compiler"],
+)
+def test_what_is_missing_is_one_line(clone, python, df, words):
+    fake(clone, "python3", python)
+    if df:
+        fake(clone, "df", df)
     code, _, errors = set_up(clone)
-    assert code == 1 and len(errors) == 1 and "no Python >= 3.11 found" in errors[0]
-
-
-def test_too_little_disk_is_one_line(clone):
-    fake(clone, "python3", f'exec {sys.executable} "$@"')
-    fake(clone, "df", "printf 'Filesystem Blocks Used Available\\n/dev/x 1 1 3145728\\n'")
-    code, _, errors = set_up(clone)
-    assert code == 1 and len(errors) == 1 and "only 3 GB free" in errors[0] and "8 GB" in errors[0]
-
-
-def test_no_compiler_is_one_line(clone):
-    fake(clone, "python3", f'case "$2" in *Python.h*) exit 0;; esac; exec {sys.executable} "$@"')
-    code, _, errors = set_up(clone)
-    assert code == 1 and len(errors) == 1 and "no C compiler found" in errors[0]
-
-
-def test_no_python_headers_is_one_line(clone):
-    fake(clone, "python3", f'case "$2" in *Python.h*) exit 1;; esac; exec {sys.executable} "$@"')
-    code, _, errors = set_up(clone)
-    assert code == 1 and len(errors) == 1 and "Python.h" in errors[0]
+    assert code == 1 and len(errors) == 1 and words in errors[0]
+    assert not (clone / ".venv").exists()
 
 
 def test_a_venv_with_the_pins_stamp_is_left_alone_at_once(clone):
