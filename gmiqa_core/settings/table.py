@@ -154,7 +154,7 @@ _PARAMETERS = [
     P("embed_contents", int, 6, "unseen contents to embed", low=2, stages=(EMBED,)),
     P("embed_crop", int, 128, "side of the pictures that are embedded", unit="px", low=32, stages=(EMBED,)),
     P("umap_neighbours", int, 15, "neighbours in UMAP", low=2, stages=(EMBED,)),
-    P("umap_min_dist", float, 0.1, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
+    P("umap_min_dist", float, 0.5, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
 
     # 80 MetaQAP
     P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
