@@ -31,7 +31,7 @@ def test_self_calibrated_block_follows_its_equations():
     sc = block.conv
     up = F.interpolate(sc.M1(F.avg_pool2d(b, 4)), (9, 10), mode="bilinear", align_corners=False)
     y_b = F.relu(sc.M3(sc.M2(b) * torch.sigmoid(b + up)))
-    expected = F.relu(block.leave(torch.cat([F.relu(sc.K1(a)), y_b], 1)) + block.shortcut(x))
+    expected = F.relu(block.leave(torch.cat([F.relu(sc.K1(a)), y_b], 1)) + block.shortcut(x[..., ::2, ::2]))
     torch.testing.assert_close(block(x), expected)
 
 
@@ -105,3 +105,15 @@ def test_imagenet_start_says_what_does_not_fit(tmp_path):
 def test_unknown_options_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SCResNet(**(SMALL | wrong))
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_shortcut_equals_the_strided_convolution(size):
+    block = Block(4, 8, 2, bottleneck=False, self_calibrated=False, r=4, upsample="bilinear").eval()
+    x = torch.rand(3, 4, size, size)
+    convolution = block.shortcut[0]
+    strided = F.conv2d(x, convolution.weight, stride=2)
+    torch.testing.assert_close(convolution(x[..., ::2, ::2]), strided)
+    # oneDNN corrupts memory in the gradient of such a layer (channels last, 5 pictures, 2 threads).
+    pointwise = [m for m in SCResNet().modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert pointwise and all(m.stride == (1, 1) for m in pointwise)
