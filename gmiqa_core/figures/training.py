@@ -120,6 +120,8 @@ def adaptation(rows: pd.DataFrame, arms: Sequence[str], metrics: Mapping[str, st
                 if row == len(metrics) - 1:
                     ax.set_xlabel("adaptation steps")
             axes[row, 0].set_ylabel(label)
+            if metric == "rmse":
+                axes[row, 0].set_ylim(bottom=0)
         axes[0, -1].legend()
     return figure
 
