@@ -40,7 +40,7 @@ def cost(model: GMIQA, size: int = 224, n: int = 1, training: bool = False, repe
         counted[name] = counter.get_total_flops() / 1e9
         return out
 
-    few = min(n, TIMED)
+    few = TIMED if training else min(n, TIMED)  # batch statistics need more than one picture
 
     def clock(name: str, module: nn.Module | None, run: Callable[[], Any]) -> Any:
         best = float("inf")
@@ -55,7 +55,7 @@ def cost(model: GMIQA, size: int = 224, n: int = 1, training: bool = False, repe
         return out
 
     with torch.device("meta"):
-        abstract = GMIQA(**model.config).train(training)
+        abstract = GMIQA(**model.config).eval()  # BatchNorm adds nothing to what is counted
     _walk(abstract, torch.zeros(n, 3, size, size, device="meta"), n, training, count)
     _walk(model, torch.rand(few, 3, size, size, device=device), n, training, clock)
     rows = [(name, parameters[name], counted[name], timed[name]) for name in counted]
