@@ -142,7 +142,7 @@ _PARAMETERS = [
 
     # 60 ablations
     P("ablation_rows", list, [], "rows to run, empty for all", stages=(ABLATE,)),
-    P("ablation_steps", int, 27, "steps that a row spends on all of its stages together", low=3, stages=(ABLATE,)),
+    P("ablation_steps", int, 18, "steps that a row spends on all of its stages together", low=3, stages=(ABLATE,)),
     P("ablation_batch", int, 16, "crops in a step", low=4, stages=(ABLATE,)),
     P("ablation_crop", int, 64, "side of crops", unit="px", low=32, stages=(ABLATE,)),
     P("ablation_whole", int, 160, "longer side of whole pictures", unit="px", low=64, stages=(ABLATE,)),
