@@ -13,7 +13,7 @@ run: venv            ## the chain of notebooks, on the embedded pictures; ends w
 	@$(BIN)/python -m gmiqa_core run $(PARAMS)
 
 test: venv           ## style, types and tests, every notebook on the tiny preset included
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lab: venv            ## JupyterLab on the notebooks
 	@$(UPLOADS) $(BIN)/jupyter lab --notebook-dir=notebooks --ServerApp.$(LARGE_MESSAGES)

@@ -186,10 +186,10 @@ def test_quality_regressor_shares_the_model_s_modules():
 
 def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
     model = tiny()
-    one, four = network.cost(model, 32, 1, repeats=1), network.cost(model, 32, 4, repeats=1)
+    one, four = network.cost(model, 64, 1, repeats=1), network.cost(model, 64, 4, repeats=1)
     assert one.loc["total", "parameters"] == sum(p.numel() for p in model.parameters())
     assert four.loc["backbone", "gflop"] == pytest.approx(4 * one.loc["backbone", "gflop"])
     assert four.loc["edge_builder", "gflop"] > 4 * one.loc["edge_builder", "gflop"], "pairs, not pictures"
-    training = network.cost(model, 32, 1, training=True, repeats=1)
+    training = network.cost(model, 64, 1, training=True, repeats=1)
     assert training.loc["backbone", "gflop"] > 2.5 * one.loc["backbone", "gflop"]
     assert (four["ms"] > 0).all()

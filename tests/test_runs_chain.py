@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.chain import Chain
 from gmiqa_core.runs.lock import locked
-from gmiqa_core.settings import UserError, load
+from gmiqa_core.settings import TABLE, UserError, load
 
 FIRST, SECOND, REPORT = "20_meta_pretraining", "30_distortion_graphs", "90_report"
 
@@ -79,7 +80,8 @@ def run_chain(tmp_path: Path, fault: str = "", seed: int = 0, timeout: float = 0
     if fault:
         place.write_text(fault)
     done = subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path / "run"), str(tmp_path / "notebooks"), str(seed),
-                           str(timeout)], capture_output=True, text=True, timeout=300)
+                           str(timeout)], capture_output=True, text=True, timeout=300,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return done.returncode, done.stdout + done.stderr
 
 
@@ -197,7 +199,7 @@ def test_dry_run_says_what_and_why_and_starts_nothing(tmp_path, capsys):
 
     assert "0 of 2 stages would run" in plan()
     assert "seed: 0 → 1" in plan(seed=1)
-    assert "graph_steps: 60 → 5" in plan(graph_steps=5) and "1 of 2" in plan(graph_steps=5)
+    assert f"graph_steps: {TABLE['graph_steps'].default} → 5" in plan(graph_steps=5) and "1 of 2" in plan(graph_steps=5)
     write_stages(tmp_path / "notebooks", FIRST, words="other words")
     assert "0 of 2 stages would run" in plan()
     write_notebook(tmp_path / "notebooks", FIRST, "pass")
