@@ -15,7 +15,8 @@ from gmiqa_core.runs.plan import shown
 # What the first screen shows: the first of these that are there. Names are patterns; the words say what a number is.
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
-    ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""))
+    ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""),
+    ("80_metaqap", ".*", ""), ("10_data_and_distortions", "level_curves", ""))
 NUMBERS: tuple[tuple[str, str, str], ...] = (
     ("50_evaluation", "srocc_GMIQA", "Scores follow the quality of unseen pictures: rank correlation (SROCC)"),
     ("70_embeddings", "code_neighbour_type", "Nearest unseen picture has the same distortion, of 25"),

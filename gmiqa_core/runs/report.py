@@ -101,8 +101,9 @@ def _claims(parts: list[Part]) -> str:
         evidence = f'<a href="#{anchor}">{escape(row.evidence or row.stage)}</a>'
         n = "" if row.n is None or row.n != row.n else pages.number(int(row.n))
         ours = "" if row.value is None or row.value != row.value else pages.number(row.value)
+        number = ' class="n"' if len(ours) < 12 else ""  # some claims have words for their number: they may wrap
         rows.append(f'<tr><td>{escape(row.claim)}</td><td class="outcome {kind}">{sign} {row.outcome}</td>'
-                    f'<td class="n" data-label="ours">{escape(ours)}</td><td class="n" data-label="n =">{n}</td>'
+                    f'<td{number} data-label="ours">{escape(ours)}</td><td class="n" data-label="n =">{n}</td>'
                     f'<td data-label="claimed by the">{"paper" if row.source == "paper" else "project"}</td>'
                     f'<td data-label="see">{evidence}</td></tr>')
     return (f'<section id="claims"><h2>Claims</h2><p>{escape(counted(list(frame.outcome)).capitalize())}. '
