@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 240  # for a page to be ready: two kernels may start on a busy machine
+SECONDS = 400  # for a page to be ready: two kernels may start on a busy machine
 UPLOAD_MB = 5
 
 
