@@ -44,12 +44,12 @@ STYLE = """<style>
 </style>"""
 
 # The file dialogue of ipywidgets is an input outside the page, so its change event is met where the dialogue is opened.
-# JupyterLab's one-key commands take the arrow keys from lists and sliders, unless a parent carries the attribute below.
+# JupyterLab's one-key commands take the arrow keys from lists and sliders, unless they carry the attribute below.
 GUARD = """<script>(() => {
   if (window.gmiqaGuard) return; window.gmiqaGuard = true;
   document.addEventListener("focusin", event => {
-    const view = event.target.closest && event.target.closest(".gmiqa-view");
-    if (view) view.setAttribute("data-lm-suppress-shortcuts", "true");
+    if (event.target.closest && event.target.closest(".gmiqa-view"))
+      event.target.setAttribute("data-lm-suppress-shortcuts", "true");
   });
   const click = HTMLInputElement.prototype.click;
   HTMLInputElement.prototype.click = function () {
