@@ -13,6 +13,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "test part once and prints the metrics."))
     parser.add_argument("run", type=Path, help="folder of a finished run, such as outputs/bundled")
     parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: inside the package)")
+    parser.add_argument("--target", default="", help="name of the data set, for a folder with a CSV")
     parser.add_argument("--cache", type=Path, help="folder that keeps hand-crafted features")
 
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from gmiqa_core.scoring.scorer import BUNDLED
 
     folder = args.output or BUNDLED.parent
-    tables = release(args.run, folder, args.cache)
+    tables = release(args.run, folder, args.cache, args.target)
     for name in ("metrics", "paired", "sigma", "types"):
         print(f"\n{name}\n" + tables[name].to_string(index=name == "sigma", float_format="{:.4f}".format))
     for name, table in tables.items():

@@ -82,7 +82,7 @@ def _logits(model: Any, contents: list[Any], side: int, seed: int) -> tuple[Tens
     return torch.cat(found), torch.cat(truth)
 
 
-def release(run: Path, folder: Path, cache: Path | None = None) -> dict[str, pd.DataFrame]:
+def release(run: Path, folder: Path, cache: Path | None = None, target: str = "") -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables."""
     from gmiqa_core.scoring import Scorer
     from gmiqa_core.scoring.second_opinion import SecondOpinion
@@ -106,7 +106,7 @@ def release(run: Path, folder: Path, cache: Path | None = None) -> dict[str, pd.
     temperature, types = calibrate(model, contents, p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])
     meta = {
-        "target": f"mean opinion of {dataset.title}'s viewers", "max_side": SIDE, "network_side": p.max_side,
+        "target": f"mean opinion of {target or dataset.title}'s viewers", "max_side": SIDE, "network_side": p.max_side,
         "second_opinion": "second_opinion.safetensors", "temperature": temperature,
         "sigma_scale": float(np.sqrt(np.mean(residual**2))),
         "quality_percentiles": [round(float(q), 4) for q in np.percentile(parts.quality(everything), range(101))],
