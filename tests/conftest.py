@@ -28,7 +28,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "browser" in Path(item.fspath).relative_to(ROOT).parts[1:-1]:
             item.add_marker("browser")
-            item.add_marker(pytest.mark.xdist_group("browser"))
             item.add_marker(pytest.mark.timeout(900))  # a server and two kernels start first
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))

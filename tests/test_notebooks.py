@@ -82,7 +82,6 @@ def tiny_run(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs") / "tiny"
 
 
-@pytest.mark.xdist_group("notebooks")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", PRESENT)
 def test_it_runs_on_the_tiny_preset(stage, tiny_run):

@@ -7,8 +7,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def keep_memory() -> bool:
-    """Ask glibc to reuse large blocks in place of returning them to the system and faulting them in again page by page:
-    benchmarks/training.py shows what that is worth. True where it was understood; elsewhere nothing changes."""
+    """Ask glibc to reuse large blocks in place of returning them to the system and faulting them in again page by
+    page. True where it was understood; elsewhere nothing changes."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
