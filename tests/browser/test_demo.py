@@ -77,9 +77,7 @@ def test_a_path_is_scored_and_a_wrong_one_is_named(demo, folder):
     demo.get_by_text("other.png, 120 × 90 pixels").wait_for()
 
 
-def test_the_explorer_follows_the_keyboard_alone(demo, request):
-    if "lab" in request.node.callspec.id:
-        pytest.skip("in JupyterLab the explorer was not seen to follow arrow keys alone; in Voila it does")
+def test_the_explorer_follows_the_keyboard_alone(demo):
     kind = demo.get_by_role("combobox", name="Distortion")
     kind.focus()
     kind.press("ArrowDown")  # the next blur
