@@ -10,7 +10,7 @@ LARGE_MESSAGES := tornado_settings='{"websocket_max_message_size": 120000000}'
 .PHONY: run test lab demo gallery bench lock clean venv
 
 run: venv            ## the chain of notebooks, on the embedded pictures; ends with the path of the report
-	@$(BIN)/python -m gmiqa_core run $(PARAMS)
+	@$(BIN)/python -m gmiqa_core run $(PARAMS) --jobs $(JOBS)
 
 test: venv           ## style, types and tests, every notebook on the tiny preset included
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gmiqa_core.settings import UserError
 
 STEMS = ("imagenet", "conv")
+STEM_STARTS = ("random", "dct")
 UPSAMPLE = ("bilinear", "nearest")
 RANDOM_START = "Backbone starts from random weights."
 
@@ -89,6 +90,18 @@ def make_stem(kind: str, width: int) -> nn.Module:
     raise UserError(f"stem = {kind!r} is not known; choose one of {', '.join(STEMS)}.")
 
 
+def dct_filters(count: int, size: int = 3) -> Tensor:
+    """The `count` smoothest products of a luminance or opponent-colour axis and a size x size cosine, of length 1 each:
+    (min(count, 3 size^2), 3, size, size). Random filters all see mostly the mean of a picture, whose power falls with
+    frequency; these split it, and BatchNorm then makes fine noise as loud as brightness."""
+    k = torch.arange(float(size))
+    cosines = F.normalize(torch.cos(torch.pi * torch.outer(k, k + 0.5) / size))
+    colours = F.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]))
+    order = [(u + v + 1.5 * (c > 0), c, u, v) for c in range(3) for u in range(size) for v in range(size)]
+    chosen = [(c, u, v) for _, c, u, v in sorted(order)[:count]]
+    return torch.stack([torch.einsum("c,i,j->cij", colours[c], cosines[u], cosines[v]) for c, u, v in chosen])
+
+
 class SCResNet(nn.Module):
     """ResNet whose 3x3 convolutions are self-calibrated: (N,3,H,W) normalised images -> (N,outputs,~H/32,~W/32).
 
@@ -97,6 +110,7 @@ class SCResNet(nn.Module):
     self_calibrated   False: the plain ResNet of the ablation
     r, upsample       pooling window of M1; how its output returns: `bilinear` (paper) or `nearest` (SCNet's weights)
     stem, bottleneck  see make_stem and Block
+    stem_start        `random`; ours, `dct`: the first convolution starts from `dct_filters`, those it has room for
     every_stage       give the maps of all stages, a list, in place of the last one
     """
 
@@ -110,8 +124,11 @@ class SCResNet(nn.Module):
         stem: str = "imagenet",
         bottleneck: bool = True,
         every_stage: bool = False,
+        stem_start: str = "random",
     ):
         super().__init__()
+        if stem_start not in STEM_STARTS:
+            raise UserError(f"stem_start = {stem_start!r} is not known; choose one of {', '.join(STEM_STARTS)}.")
         self.every_stage = every_stage
         if upsample not in UPSAMPLE:
             raise UserError(f"upsample = {upsample!r} is not known; choose one of {', '.join(UPSAMPLE)}.")
@@ -137,6 +154,10 @@ class SCResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if stem_start == "dct":
+            first = self.stem[0][0].weight.data  # type: ignore[index, union-attr]
+            filters = dct_filters(len(first), first.shape[-1])
+            first[: len(filters)] = filters
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         x = self.stem(x)
@@ -164,7 +185,8 @@ class SpatialPyramid(nn.Module):
     outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
 
     stages    ours: the widths of all stages, whose `statistics` then follow the bins; forward takes their maps, a list,
-              and everything is standardised: maxima and deviations differ in size by orders of magnitude
+              and each picture's numbers are standardised: maxima and deviations differ in size. By the picture
+              (LayerNorm), not by the batch: few-shot adaptation has five pictures, whose deviations can be near 0
     """
 
     def __init__(
@@ -175,7 +197,7 @@ class SpatialPyramid(nn.Module):
         self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
         self.outputs = (inputs if width is None else width) * sum(level * level for level in self.levels)
         self.outputs += 2 * sum(stages)
-        self.standardise = nn.BatchNorm1d(self.outputs, affine=False) if stages else nn.Identity()
+        self.standardise = nn.LayerNorm(self.outputs, elementwise_affine=False) if stages else nn.Identity()
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
         maps = x if isinstance(x, list) else [x]

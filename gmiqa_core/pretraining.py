@@ -62,6 +62,7 @@ class GraphObjective:
     detach_pairs        only the anchor carries gradient, as in the public code
     classify_weight     ours: cross-entropy of a picture's own type (model.classify)
     quality_weight      ours: KL of the score head to the quality and spread of the picture's cell
+    quality_scale       pseudo-scores times this: on a target's scale an undistorted picture is an ordinary one
     mixed               pictures of all types for these two terms; they pass the backbone together with the graphs. On
                         the graphs alone a step holds two types at large N, and neither term learns (0: on the graphs)
     """
@@ -77,6 +78,7 @@ class GraphObjective:
     detach_pairs: bool = False
     classify_weight: float = 0.0
     quality_weight: float = 0.0
+    quality_scale: float = 1.0
     mixed: int = 48
     accumulate: int = 1
     seed: int = 0
@@ -126,7 +128,8 @@ class GraphObjective:
             values["named"] = (logits.argmax(-1) == plain.type).float().mean()
             loss = loss + self.classify_weight * values["classify"]
         if self.quality_weight:
-            values["quality"] = level_loss("kl", *model.score(alone), plain.quality, plain.spread)
+            goal, spread = self.quality_scale * plain.quality, self.quality_scale * plain.spread
+            values["quality"] = level_loss("kl", *model.score(alone), goal, spread)
             loss = loss + self.quality_weight * values["quality"]
         return loss, values
 

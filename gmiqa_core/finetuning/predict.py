@@ -14,7 +14,7 @@ from gmiqa_core.network import GMIQA
 
 
 @torch.no_grad()
-def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, batch: int = 16, crops: int = 0,
+def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, batch: int = 8, crops: int = 0,
             crop: int = 224, flip: bool = False, seed: int = 0) -> pd.DataFrame:
     """Scores of pictures (paths, PIL images, arrays or tensors), in their order: DataFrame with mu and sigma.
 
@@ -45,7 +45,7 @@ def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, b
     return pd.DataFrame({"mu": mu, "sigma": sigma})
 
 
-def side_effect(model: GMIQA, pictures: Sequence[Any], sides: Sequence[int], batch: int = 16) -> pd.DataFrame:
+def side_effect(model: GMIQA, pictures: Sequence[Any], sides: Sequence[int], batch: int = 8) -> pd.DataFrame:
     """What the rule for large pictures does to scores: DataFrame picture, max_side, mu, sigma. A side beyond the
     picture's own leaves it as it is."""
     return pd.concat([predict(model, pictures, side, batch).assign(max_side=side, picture=range(len(pictures)))

@@ -48,7 +48,7 @@ class GMIQA(nn.Module):
         c = self.config
         self.backbone = bb.SCResNet(
             c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"],
-            every_stage=c["statistics"],
+            every_stage=c["statistics"], stem_start=c["stem_start"],
         )  # fmt: skip
         stages = self.backbone.widths if c["statistics"] else ()
         self.pyramid = bb.SpatialPyramid(self.backbone.outputs, c["pyramid_width"], c["pyramid"], stages)

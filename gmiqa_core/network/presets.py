@@ -12,25 +12,26 @@ BRANCHES = ("type", "level", "score")
 
 # Every option of the network with the paper's value; the other presets say what they change.
 PAPER: dict[str, Any] = dict(
-    depths=(3, 4, 6, 3), width=64, stem="imagenet", bottleneck=True, self_calibrated=True, r=4, upsample="bilinear",
+    depths=(3, 4, 6, 3), width=64, stem="imagenet", stem_start="random", bottleneck=True, self_calibrated=True, r=4,
+    upsample="bilinear",
     pyramid=(1, 2, 4), pyramid_width=256, statistics=False, node_hidden=512, node_width=256, head_hidden=128,
     type_width=256,
     graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_residual=False,
     edge_dense=False, branches=BRANCHES, finetune_graph="singleton", bank_size=16,
 )  # fmt: skip
+# What ours adds, statistics and the DCT start, is what makes a few minutes of training on a CPU worth something:
+# benchmarks/start.py measures it.
 SMALL = PAPER | dict(
-    depths=(1, 1, 1, 1), width=24, stem="conv", bottleneck=False,
+    depths=(1, 1, 1, 1), width=24, stem="conv", stem_start="dct", bottleneck=False, statistics=True,
     pyramid_width=64, node_hidden=256, node_width=128, head_hidden=64, type_width=128, edge_widths=(64, 64, 64),
 )  # fmt: skip
-# Training speed of the backbone on one core with AVX512-BF16, images/s, channels_last; with bf16, and in fp32:
-#   quick, cpu   430 and 185 at 128 px (fp32 not channels_last: 120)          bundled   60 at 256 px with bf16
+# Training speed of quick's backbone at 128 px on one core with AVX512-BF16, images/s: 430 in bf16, 185 in fp32, both
+# channels_last; 120 in fp32 otherwise.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": SMALL | dict(width=8, pyramid=(1, 2), pyramid_width=8, node_hidden=16, node_width=16, head_hidden=8,
                          type_width=16, edge_widths=(16, 8, 8), bank_size=3),
     "quick": SMALL,
     "cpu": SMALL,
-    "bundled": SMALL | dict(depths=(1, 2, 2, 1), width=32, pyramid_width=96, statistics=True, node_width=256,
-                            type_width=256, head_hidden=128, edge_widths=(128, 64, 64)),
     "paper": PAPER,
     "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
                          edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.child import Child
 from gmiqa_core.runs.lock import locked
-from gmiqa_core.runs.order import LAST, NEEDS, above
+from gmiqa_core.runs.order import NEEDS, needs
 from gmiqa_core.runs.plan import TIMES, Plan, Step, shown
 from gmiqa_core.runs.progress import MARK, duration
 
@@ -58,7 +58,7 @@ class Chain(Plan):
         total = len(self._waiting)
         basis = "as last time" if (self.run / TIMES).exists() else "as quick takes on two cores"
         self.say(f"{shown(self.run)}: " + (f"{total} of {len(plan)} stages to run, about "
-                 f"{duration(sum(map(self.expected, self._waiting.values())))} ({basis})"
+                 f"{duration(self.span(self._waiting.values()))} ({basis})"
                  if total else f"everything is done ({len(plan)} stages)"))
         self._failed: dict[str, str] = {}
         self._begun = 0
@@ -80,7 +80,7 @@ class Chain(Plan):
                 self.say(f"{name} is {self._failed[name]}")
                 del self._waiting[name]
                 return self._next()
-            if not (busy - {name} if name == LAST else busy & above(name)):
+            if not needs(name, busy):
                 return name
         return None
 
@@ -139,7 +139,7 @@ class Chain(Plan):
         if result["event"] == "done":
             times = provenance.read_json(self.run / TIMES) or {}
             provenance.write_json(self.run / TIMES, times | {child.name: result["seconds"]})
-            left = sum(self.expected(step) for step in self._waiting.values())
+            left = self.span(self._waiting.values())
             self.say(f"{child.title} took {duration(result['seconds'])} ({duration(result['cpu_seconds'])} of "
                      f"processor), {result['peak_memory'] / 2**20:.0f} MB; "
                      f"{duration(elapsed)} so far" + (f", about {duration(left)} left" if left else ""))

@@ -43,6 +43,11 @@ def above(name: str) -> set[str]:
     return direct.union(*(above(other) for other in direct))
 
 
+def needs(name: str, unfinished: set[str]) -> set[str]:
+    """What of the unfinished stages ``name`` has to wait for."""
+    return unfinished - {name} if name == LAST else unfinished & above(name)
+
+
 def below(name: str) -> set[str]:
     """Every stage that stands on ``name``, and the report."""
     return {other for other in NEEDS if name in above(other)} | ({LAST} - {name})

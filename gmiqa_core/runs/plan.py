@@ -9,7 +9,7 @@ from typing import Any
 
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.keys import differences, key, key_parts
-from gmiqa_core.runs.order import LAST, NEEDS, SECONDS, below
+from gmiqa_core.runs.order import LAST, NEEDS, SECONDS, below, needs
 from gmiqa_core.runs.progress import duration
 from gmiqa_core.settings import Settings, UserError, stage_parameters
 
@@ -118,8 +118,23 @@ class Plan:
             self.say(f"{step.name:<{width}}  " + (f"would run: {'; '.join(step.why)}" if step.why else "is done"))
         waiting = [step for step in steps if step.why]
         self.say(f"{len(waiting)} of {len(steps)} stages would run in {shown(self.run)}"
-                 + (f", about {duration(sum(map(self.expected, waiting)))}" if waiting else ""))
+                 + (f", about {duration(self.span(waiting))}" if waiting else ""))
         return 0
+
+    def span(self, steps: Iterable[Step]) -> float:
+        """Seconds that these steps are expected to take, `jobs` side by side, each begun as soon as it may."""
+        waiting, free = list(steps), [0.0] * self.jobs
+        ends: dict[str, float] = {}
+        while waiting:
+            free.sort()
+            names = {step.name for step in waiting} | {name for name, end in ends.items() if end > free[0]}
+            ready = next((s for s in waiting if not needs(s.name, names)), None)
+            if ready is None:  # this place waits for the next stage to end
+                free[0] = min(end for end in ends.values() if end > free[0])
+                continue
+            waiting.remove(ready)
+            free[0] = ends[ready.name] = free[0] + self.expected(ready)
+        return max(ends.values(), default=0.0)
 
     def expected(self, step: Step) -> float:
         times = provenance.read_json(self.run / TIMES) or {}

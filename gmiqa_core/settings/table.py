@@ -18,7 +18,7 @@ TRAINED = (META, GRAPH, FINETUNE)  # the three trainings of GMIQA
 NETWORK = (META, GRAPH, FINETUNE, ABLATE)  # notebooks that build the network
 TARGET = (DATA, FINETUNE, EVALUATE, METAQAP)  # notebooks that read the target data set
 
-PRESETS = ("tiny", "quick", "cpu", "bundled", "paper", "repo")
+PRESETS = ("tiny", "quick", "cpu", "paper", "repo")
 TARGETS = ("synthetic", "kadid10k", "koniq10k", "livec", "csiq", "live", "tid2013", "spaq", "biq2021", "folder")
 
 P = Parameter
@@ -37,7 +37,7 @@ _PARAMETERS = [
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
       stages=TRAINED),
-    P("pool_reuse", int, 12, "batches drawn per distorted picture", low=1, stages=NETWORK),
+    P("pool_reuse", int, 24, "batches drawn per distorted picture", low=1, stages=NETWORK),
     P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 for as they are",
       unit="px", low=0, stages=(GRAPH, FINETUNE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
@@ -73,7 +73,7 @@ _PARAMETERS = [
     P("edge_depth", int, 0, "layers of the edge GCN, 0 for the preset", low=0, high=8, stages=(META,)),
     P("meta_algorithm", str, "maml", "meta-learner", choices=("maml", "meta-sgd"), stages=(META,)),
     P("meta_first_order", bool, True, "leave second derivatives out", stages=(META,)),
-    P("meta_steps", int, 60, "outer steps", low=0, stages=(META,)),
+    P("meta_steps", int, 40, "outer steps", low=0, stages=(META,)),
     P("meta_lr", float, 0.001, "outer learning rate", low=0, stages=(META,)),
     P("meta_tasks", int, 2, "tasks in a meta-batch", low=1, stages=(META,)),
     P("meta_support", int, 10, "support pictures of a task", low=2, stages=(META,)),
@@ -81,14 +81,14 @@ _PARAMETERS = [
     P("meta_inner_lr", float, 0.01, "inner learning rate, initial value for meta-sgd", low=0, stages=(META,)),
     P("meta_inner_steps", int, 1, "inner steps", low=1, stages=(META,)),
     P("meta_crop", int, 64, "side of training crops", unit="px", low=32, stages=(META,)),
-    P("meta_shots", list, [5, 10, 20], "labelled pictures for adaptation", items=int, low=1, stages=(META,)),
+    P("meta_shots", list, [5, 20], "labelled pictures for adaptation", items=int, low=1, stages=(META,)),
     P("meta_seeds", int, 3, "seeds of the adaptation experiment", low=1, stages=(META,)),
 
     # 30 distortion graphs
-    P("graph_steps", int, 120, "steps of graph pre-training", low=0, stages=(GRAPH,)),
-    P("graph_lr", float, 0.001, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_steps", int, 320, "steps of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_lr", float, 0.003, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
-    P("graph_batch", int, 16, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),
+    P("graph_batch", int, 8, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),
     P("graph_mixed", int, 48, "pictures of all types beside them, for naming and quality", low=0, stages=(GRAPH,)),
     P("graph_crop", int, 96, "side of training crops", unit="px", low=32, stages=(GRAPH,)),
     P("graph_margin", float, 0.1, "margin of the triplet loss", low=0, stages=(GRAPH,)),
@@ -97,13 +97,13 @@ _PARAMETERS = [
       stages=(GRAPH,)),
     P("graph_detach_pairs", bool, False, "gradient through the anchor graph alone", stages=(GRAPH,)),
     P("graph_classify", float, 1.0, "weight of naming each picture, 0 in the paper", low=0, stages=(GRAPH,)),
-    P("graph_quality", float, 0.25, "weight of the score head, 0 in the paper", low=0, stages=(GRAPH,)),
+    P("graph_quality", float, 0.5, "weight of the score head, 0 in the paper", low=0, stages=(GRAPH,)),
     P("level_target", str, "severity", "target of the level branch", choices=("severity", "raw"), stages=(GRAPH,)),
     P("level_loss", str, "kl", "loss of the level branch", choices=("kl", "sampled_mse"), stages=(GRAPH,)),
     P("freeze_backbone", bool, False, "keep the backbone fixed in graph pre-training", stages=(GRAPH,)),
 
     # 40 fine-tuning
-    P("finetune_steps", int, 240, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
+    P("finetune_steps", int, 300, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
     P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
       stages=(FINETUNE,)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
@@ -111,8 +111,8 @@ _PARAMETERS = [
     P("finetune_contents", int, 6, "unseen contents to test on, when the data set is synthetic", low=1,
       stages=(FINETUNE,)),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
-    P("finetune_lr_backbone", float, 0.001, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
-    P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_backbone", float, 0.002, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_head", float, 0.002, "learning rate of everything else", low=0, stages=(FINETUNE,)),
     P("finetune_decay", float, 0.0, "weight decay", low=0, stages=(FINETUNE,)),
     P("finetune_ema", float, 0.0, "decay of a running mean of the weights, 0 for none", low=0, high=0.9999,
       stages=(FINETUNE,)),
@@ -120,9 +120,9 @@ _PARAMETERS = [
     P("finetune_graph", str, "singleton", "graph behind a score", choices=("singleton", "bank", "batch"),
       stages=(FINETUNE, ABLATE)),
     P("finetune_crop", int, 128, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
-    P("finetune_views", int, 8, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
-    P("synthetic_crop", int, 160, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
-    P("synthetic_share", float, 0.5, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
+    P("finetune_views", int, 0, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
+    P("synthetic_crop", int, 128, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
+    P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
 
     # 50 evaluation
     P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],

@@ -1,0 +1,58 @@
+"""A checkpoint on contents that it never saw: 25 types x 5 levels, their KADID-calibrated scores and their names.
+
+    python -m benchmarks.unseen outputs/cpu/40_fine_tuning/finetuned.safetensors /data/kodak
+    python -m benchmarks.unseen                            # the bundled model on the embedded contents
+
+The interval is over contents; the type of a graph of N pictures is that of its nearest neighbour among other contents.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+from gmiqa_core import finetuning, network, pretraining, synthetic
+from gmiqa_core.evaluation import metrics
+from gmiqa_core.finetuning import Pictures
+from gmiqa_core.scoring.scorer import BUNDLED
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", default=str(BUNDLED))
+    parser.add_argument("folder", nargs="?", default="embedded", help="pristine pictures (default: the embedded ones)")
+    parser.add_argument("--contents", type=int, default=24, help="at most so many of them")
+    parser.add_argument("--side", type=int, default=0, help="longer side to shrink to (default: the checkpoint's)")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 16])
+    args = parser.parse_args()
+    model, facts = network.load(args.checkpoint, "cpu")
+    contents = synthetic.contents(args.folder, limit=args.contents)
+    side = args.side or int(facts.get("max_side") or 512)
+
+    V, batches, rows = [], [], []
+    for batch in synthetic.test_batches(contents, max_side=side):
+        made = Pictures.of_batch(batch)
+        rows.append(finetuning.predict(model, made.pictures, max_side=side).join(made.facts)
+                    .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
+        V.append(pretraining.all_nodes(model, batch.images, chunk=8))
+        batches.append(replace(batch, images=batch.images[..., :1, :1]))  # the probe is given the nodes
+    frame = pd.concat(rows, ignore_index=True)
+    table = metrics(frame["mu"], frame["quality"], frame["content"].to_numpy(), 1000, 0)
+    print(f"{args.checkpoint}: {len(contents)} contents of {args.folder}, {len(frame):,} pictures, side {side}")
+    print(table.round(3).to_string())
+    by_type = frame.groupby("type").apply(lambda g: pd.Series({
+        "srocc within the type": g["mu"].corr(g["quality"], method="spearman"),
+        "mean error": float((g["mu"] - g["quality"]).abs().mean())}), include_groups=False)
+    print(by_type.sort_values("mean error").round(3).to_string())
+    mean = frame.groupby(["type", "level"])[["mu", "quality"]].mean()
+    order = mean.groupby(level="type").apply(lambda g: g["mu"].corr(g["quality"], method="spearman"))
+    print(f"types whose mean score follows the levels (rank correlation at least 0.9): {(order >= 0.9).sum()} of 25")
+    found = pretraining.probe(model, synthetic.Batch.cat(batches), args.nodes, V=torch.cat(V)).summary()
+    print(found.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
