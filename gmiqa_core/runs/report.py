@@ -59,7 +59,8 @@ def _first_screen(run: Path, parts: list[Part], text: str) -> str:
     when = max((record["finished"] for record in done), default="")[:10]
     seconds = sum(record["seconds"] for record in done)
     device = done[0].get("device_name", "") if done else ""
-    eyebrow = " · ".join(t for t in (f"gmiqa, run “{run.name}”", when, duration(seconds) if done else "", device) if t)
+    took = f"{duration(seconds)} of notebooks" if done else ""
+    eyebrow = " · ".join(t for t in (f"gmiqa, run “{run.name}”", when, took, device) if t)
     pictures = pick(parts, "figures", PICTURES, 1)
     image = ""
     if pictures:
