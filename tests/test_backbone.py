@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, imagenet_start, take
+from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, dct_filters, imagenet_start, take
 from gmiqa_core.settings import UserError
 
 SMALL = dict(depths=(1, 1), width=4, stem="conv", bottleneck=False)
@@ -101,7 +101,7 @@ def test_imagenet_start_says_what_does_not_fit(tmp_path):
         imagenet_start(paper, str(tmp_path / "missing.pth"))
 
 
-@pytest.mark.parametrize("wrong", [dict(stem="fold"), dict(upsample="cubic"), dict(width=5)])
+@pytest.mark.parametrize("wrong", [dict(stem="fold"), dict(stem_start="fft"), dict(upsample="cubic"), dict(width=5)])
 def test_unknown_options_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SCResNet(**(SMALL | wrong))
@@ -117,3 +117,19 @@ def test_shortcut_equals_the_strided_convolution(size):
     # oneDNN corrupts memory in the gradient of such a layer (channels last, 5 pictures, 2 threads).
     pointwise = [m for m in SCResNet().modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
     assert pointwise and all(m.stride == (1, 1) for m in pointwise)
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_dct_filters_are_a_basis_and_the_first_is_the_mean(size):
+    filters = dct_filters(3 * size**2, size).flatten(1)
+    torch.testing.assert_close(filters @ filters.T, torch.eye(3 * size**2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(filters[0], torch.full_like(filters[0], (3 * size**2) ** -0.5))
+
+
+def test_a_dct_start_fills_the_first_convolution_as_far_as_it_goes():
+    torch.manual_seed(0)
+    for width in (8, 32):
+        weight = SCResNet(**(SMALL | dict(width=width)), stem_start="dct").stem[0][0].weight
+        known = min(width, 27)
+        torch.testing.assert_close(weight[:known], dct_filters(width))
+        assert (weight[known:].flatten(1).norm(dim=1) > 0).all()

@@ -11,7 +11,7 @@ from gmiqa_core import images, network, synthetic
 from gmiqa_core.baselines.svr import FeatureSVR
 from gmiqa_core.distortions import distort
 from gmiqa_core.scoring import Scorer
-from gmiqa_core.scoring.release import release
+from gmiqa_core.scoring.release import fit_with_severity, release
 from gmiqa_core.scoring.second_opinion import SecondOpinion
 from gmiqa_core.settings import UserError
 
@@ -72,13 +72,23 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
              "csv_group": "group", "max_side": 64, "split": "0"}
     (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
     network.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
-    tables = release(tmp_path / "run", tmp_path / "out")
+    tables = release(tmp_path / "run", tmp_path / "out", distorted=60)
     assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
     assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
     scorer = Scorer(tmp_path / "out" / "model.safetensors", "cpu")
     score = scorer.score(folder / names[0])
     assert 0 <= score.quality <= 100 and score.sigma > 0 and np.isfinite(score.percentile)
     assert scorer.quality_map(folder / names[0]).values.shape == scorer.quality_map(made[0]).values.shape
+
+
+def test_an_opinion_learns_from_distorted_pictures_that_they_are_worse(pictures):
+    made, scores, _ = pictures  # blurred ones: noise is nothing that their scores say anything about
+    contents = synthetic.contents("embedded", limit=6)
+    opinion = FeatureSVR("extended_dct", C=3.0, gamma=0.3, max_side=512)
+    fit_with_severity(opinion, made, scores, contents[:4], seed=0, count=240)
+    clean, noisy = (torch.stack([next(synthetic.test_batches([c], types=kind, levels=[5])).images[0, :, :256, :256]
+                                 for c in contents[4:]]) for kind in ([0], ["white_noise"]))
+    assert np.mean(opinion.predict(list(noisy))) < np.mean(opinion.predict(list(clean))) - 0.1
 
 
 def test_a_run_without_fine_tuning_is_refused(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from gmiqa_core.runs import provenance
 from gmiqa_core.runs.chain import Chain
 from gmiqa_core.runs.lock import locked
+from gmiqa_core.runs.order import SECONDS
 from gmiqa_core.settings import TABLE, UserError, load
 
 FIRST, SECOND, REPORT = "20_meta_pretraining", "30_distortion_graphs", "90_report"
@@ -207,6 +208,18 @@ def test_dry_run_says_what_and_why_and_starts_nothing(tmp_path, capsys):
     (tmp_path / "run" / SECOND / "out.txt").unlink()
     assert "out.txt is missing" in plan()
     assert not list((tmp_path / "run").glob("*/log.txt"))
+
+
+def test_the_expected_time_knows_what_can_run_side_by_side(tmp_path):
+    def span(jobs):
+        chain = Chain(tmp_path / "none", load(), jobs=jobs)
+        return chain.span(chain.plan())
+
+    total = sum(SECONDS.values())
+    path = ("20_meta_pretraining", "30_distortion_graphs", "40_fine_tuning", "50_evaluation", "90_report")
+    assert span(1) == total
+    assert max(total / 2, sum(SECONDS[name] for name in path)) <= span(2) < 0.8 * total
+    assert span(9) == sum(SECONDS[name] for name in path)
 
 
 def test_only_refuses_a_stage_whose_needs_are_not_there(tmp_path):

@@ -84,22 +84,24 @@ def _logits(model: Any, contents: list[Any], side: int, seed: int) -> tuple[Tens
 
 
 def fit_with_severity(opinion: FeatureSVR, pictures: list[Path], quality: np.ndarray, contents: list[Any], seed: int,
-                      count: int = 1800, batch: int = 60) -> None:
+                      count: int = 1800) -> None:
     """Fit on scored photographs, then again on these and on distorted pristine pictures: each keeps that share of what
     the first fit says of its content that KADID-10k's viewers left to its distortion. Photographs alone teach an
     opinion nothing about most distortions, and it would rank a blocky picture above its original."""
     opinion.fit(pictures, quality)
     clean = [part.images[0] for part in synthetic.test_batches(contents, types=[0], seed=seed)]
     base = np.asarray(opinion.predict(clean))
-    pool = synthetic.Pool(contents, types=range(26), crop=None, reuse=1, draws=batch, seed=seed)
-    drawn = [pool.batch(step, batch) for step in range(count // batch)]
+    pool = synthetic.Pool(contents, types=range(26), crop=None, reuse=1, draws=60, seed=seed)
+    drawn = [pool.batch(step, 60) for step in range(count // 60)]
     undistorted = calibration.quality(np.zeros(1, int), np.zeros(1, int))[0]
     left = [base[part.content.numpy()] * part.quality.numpy() / undistorted for part in drawn]
     opinion.fit([*pictures, *(picture for part in drawn for picture in part.images)], np.concatenate([quality, *left]))
 
 
-def release(run: Path, folder: Path, cache: Path | None = None, target: str = "") -> dict[str, pd.DataFrame]:
-    """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables."""
+def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
+            distorted: int = 1800) -> dict[str, pd.DataFrame]:
+    """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables.
+    `distorted` synthetic pictures teach the second opinion about severity."""
     from gmiqa_core.scoring import Scorer
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
@@ -114,7 +116,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     said = finetuning.predict(model, held, p.max_side)
     contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)
     opinion = FeatureSVR("extended_dct", cache=cache, max_side=SIDE, seed=p.seed)
-    fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed)
+    fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, distorted)
     spoken = np.asarray(opinion.predict(held))
     stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
     stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()

@@ -85,7 +85,7 @@ _PARAMETERS = [
     P("meta_seeds", int, 3, "seeds of the adaptation experiment", low=1, stages=(META,)),
 
     # 30 distortion graphs
-    P("graph_steps", int, 320, "steps of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_steps", int, 460, "steps of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_lr", float, 0.003, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
     P("graph_batch", int, 8, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),
@@ -103,7 +103,7 @@ _PARAMETERS = [
     P("freeze_backbone", bool, False, "keep the backbone fixed in graph pre-training", stages=(GRAPH,)),
 
     # 40 fine-tuning
-    P("finetune_steps", int, 300, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
+    P("finetune_steps", int, 340, "steps of fine-tuning", low=0, stages=(FINETUNE,)),
     P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
       stages=(FINETUNE,)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
@@ -111,8 +111,8 @@ _PARAMETERS = [
     P("finetune_contents", int, 6, "unseen contents to test on, when the data set is synthetic", low=1,
       stages=(FINETUNE,)),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE,)),
-    P("finetune_lr_backbone", float, 0.002, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
-    P("finetune_lr_head", float, 0.002, "learning rate of everything else", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_backbone", float, 0.001, "learning rate of the backbone", low=0, stages=(FINETUNE,)),
+    P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE,)),
     P("finetune_decay", float, 0.0, "weight decay", low=0, stages=(FINETUNE,)),
     P("finetune_ema", float, 0.0, "decay of a running mean of the weights, 0 for none", low=0, high=0.9999,
       stages=(FINETUNE,)),
@@ -120,7 +120,7 @@ _PARAMETERS = [
     P("finetune_graph", str, "singleton", "graph behind a score", choices=("singleton", "bank", "batch"),
       stages=(FINETUNE, ABLATE)),
     P("finetune_crop", int, 128, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
-    P("finetune_views", int, 0, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
+    P("finetune_views", int, 8, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
     P("synthetic_crop", int, 128, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
     P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
 
