@@ -18,7 +18,10 @@ class FeatureSVR(Baseline):
     features   "brisque" or "extended"
     C, gamma   None: the best of a small grid by 3-fold cross-validation on the training part; gamma is in units of
                1 / number of features
+    weights    of the pictures that fit is given; None: all the same
     """
+
+    weights: np.ndarray | None = None
 
     def __init__(
         self, features: str, title: str = "", C: float | None = None, gamma: float | None = None, epsilon: float = 0.05,
@@ -40,7 +43,7 @@ class FeatureSVR(Baseline):
         self.scale[self.scale < 1e-9] = 1.0
         z = ((x - self.centre) / self.scale).clip(-5, 5)
         self.chosen = self._choose(z, quality)
-        self.model = SVR(**self._arguments(*self.chosen), cache_size=500).fit(z, quality)
+        self.model = SVR(**self._arguments(*self.chosen), cache_size=500).fit(z, quality, self.weights)
 
     def _predict(self, pictures: list[Any]) -> np.ndarray:
         x = self._logarithms(matrix(pictures, self.features, self.max_side, self.cache))
