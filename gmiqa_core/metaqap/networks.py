@@ -35,7 +35,8 @@ class Small(nn.Module):
         super().__init__()
         from gmiqa_core.backbone import SCResNet
 
-        self.trunk = SCResNet((1, 1, 1, 1), 24, self_calibrated=False, stem="conv", bottleneck=False)
+        self.trunk = SCResNet((1, 1, 1, 1), 24, self_calibrated=False, stem="conv", bottleneck=False,
+                              stem_start="dct")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.trunk(x).mean((2, 3))
