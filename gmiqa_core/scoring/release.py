@@ -86,27 +86,32 @@ def _logits(model: Any, contents: list[Any], side: int, seed: int) -> tuple[Tens
     return torch.cat(found), torch.cat(truth)
 
 
-def fit_with_severity(opinion: FeatureSVR, pictures: list[Path], quality: np.ndarray, contents: list[Any], seed: int,
-                      count: int = 1800) -> None:
-    """Fit on scored photographs, then again on these and on distorted pristine pictures: each keeps that share of what
-    the first fit says of its content that KADID-10k's viewers left to its distortion. Photographs alone teach an
-    opinion nothing about most distortions, and it would rank a blocky picture above its original."""
-    opinion.fit(pictures, quality)
+def distorted(opinion: FeatureSVR, contents: list[Any], seed: int, count: int) -> tuple[list[Tensor], np.ndarray]:
+    """Distorted pristine pictures and their scores: each keeps that share of what `opinion` says of its content that
+    KADID-10k's viewers left to its distortion."""
     clean = [part.images[0] for part in synthetic.test_batches(contents, types=[0], seed=seed)]
     base = np.asarray(opinion.predict(clean))
     pool = synthetic.Pool(contents, types=range(26), crop=None, reuse=1, draws=60, seed=seed)
     drawn = [pool.batch(step, 60) for step in range(count // 60)]
     undistorted = calibration.quality(np.zeros(1, int), np.zeros(1, int))[0]
-    left = [base[part.content.numpy()] * part.quality.numpy() / undistorted for part in drawn]
-    scores = np.concatenate([quality, *left])
-    opinion.weights = np.where(np.arange(len(scores)) < len(quality), 1.0, DISTORTED_WEIGHT)
-    opinion.fit([*pictures, *(picture for part in drawn for picture in part.images)], scores)
+    scores = [base[part.content.numpy()] * part.quality.numpy() / undistorted for part in drawn]
+    return [picture for part in drawn for picture in part.images], np.concatenate(scores)
+
+
+def fit_with_severity(opinion: FeatureSVR, pictures: list[Any], quality: np.ndarray, contents: list[Any], seed: int,
+                      count: int) -> None:
+    """Fit on scored photographs, then again on these and on `count` distorted pictures. Photographs alone teach an
+    opinion nothing about most distortions, and it would rank a blocky picture above its original."""
+    opinion.fit(pictures, quality)
+    more, scores = distorted(opinion, contents, seed, count)
+    opinion.weights = np.r_[np.ones(len(quality)), np.full(len(scores), DISTORTED_WEIGHT)]
+    opinion.fit([*pictures, *more], np.r_[quality, scores])
 
 
 def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
-            distorted: int = 1800) -> dict[str, pd.DataFrame]:
+            count: int = 1800) -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables.
-    `distorted` synthetic pictures teach the second opinion about severity."""
+    `count` distorted pictures teach the second opinion about severity, a fifth as many the stack."""
     from gmiqa_core.scoring import Scorer
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
@@ -121,9 +126,12 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     said = finetuning.predict(model, held, p.max_side)
     contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)
     opinion = FeatureSVR("extended_dct", C=C, gamma=GAMMA, cache=cache, max_side=SIDE, seed=p.seed)
-    fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, distorted)
+    fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, count)
     spoken = np.asarray(opinion.predict(held))
-    stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
+    more, left = distorted(opinion, contents[1], p.seed, count // 5)
+    stack = SecondOpinion.of(
+        opinion, np.r_[said["mu"], finetuning.predict(model, more, p.max_side)["mu"]],
+        np.r_[spoken, opinion.predict(more)], np.r_[parts.quality(split.validation), left])
     stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()
     residual = (stacked - parts.quality(split.validation)) / said["sigma"].to_numpy()
     temperature, types = calibrate(model, contents[2][:24], p.max_side, p.seed)

@@ -49,9 +49,12 @@ class SecondOpinion:
 
     @classmethod
     def of(cls, fitted: Any, network: np.ndarray, opinion: np.ndarray, quality: np.ndarray) -> SecondOpinion:
-        """From a fitted baselines.FeatureSVR, and what network and opinion said of pictures that neither had seen."""
-        columns = np.column_stack([np.ones(len(quality)), network, opinion])
-        weights = np.linalg.lstsq(columns, quality, rcond=None)[0]
+        """From a fitted baselines.FeatureSVR, and what network and opinion said of pictures that neither had seen.
+        Neither counts against its own word: no weight is below 0."""
+        from sklearn.linear_model import LinearRegression
+
+        line = LinearRegression(positive=True).fit(np.column_stack([network, opinion]), quality)
+        weights = np.r_[line.intercept_, line.coef_]
         model = fitted.model
         arrays = {"logarithmic": fitted.logarithmic.astype(np.float32), "centre": fitted.centre, "scale": fitted.scale,
                   "support": model.support_vectors_, "dual": model.dual_coef_[0], "offset": model.intercept_,
