@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 LAST = "90_report"
 
 # Seconds in the quick preset on two cores, two stages side by side as `make run` has it: the estimate of a first run.
-SECONDS = {"00_start_here": 15, "10_data_and_distortions": 30, "20_meta_pretraining": 80, "30_distortion_graphs": 155,
+SECONDS = {"00_start_here": 15, "10_data_and_distortions": 30, "20_meta_pretraining": 80, "30_distortion_graphs": 230,
            "40_fine_tuning": 110, "50_evaluation": 60, "60_ablations": 70, "70_embeddings": 50, "80_metaqap": 85,
            "90_report": 20}
 

@@ -85,7 +85,7 @@ _PARAMETERS = [
     P("meta_seeds", int, 3, "seeds of the adaptation experiment", low=1, stages=(META,)),
 
     # 30 distortion graphs
-    P("graph_steps", int, 460, "steps of graph pre-training", low=0, stages=(GRAPH,)),
+    P("graph_steps", int, 800, "steps of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_lr", float, 0.003, "learning rate of graph pre-training", low=0, stages=(GRAPH,)),
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH,)),
     P("graph_batch", int, 8, "pictures of each role in a step: anchor, positive, negative", low=1, stages=(GRAPH,)),

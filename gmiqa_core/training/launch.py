@@ -88,3 +88,6 @@ def _worker(job: Path) -> None:
 
 if __name__ == "__main__":
     _worker(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the result is written; threads of pools and of the group would race with the interpreter's own end
