@@ -135,7 +135,7 @@ def test_the_gallery_holds_a_page_and_a_picture_of_every_notebook_and_nothing_de
     size, count = gallery.make(shown, tmp_path / "gallery")
     files = {path.name for path in (tmp_path / "gallery").iterdir()}
     assert count == 2 and size < gallery.LIMIT
-    assert files == {"index.html", "report.html", *(f"{n}.{kind}" for n in (META, GRAPH) for kind in ("html", "png"))}
+    assert files == {"index.html", "report.html", *(f"{n}.{kind}" for n in (META, GRAPH) for kind in ("html", "webp"))}
     for page in ("index.html", "report.html"):
         text = (tmp_path / "gallery" / page).read_text(encoding="utf-8")
         linked = {link for link in re.findall(r'(?:href|src)="([^"#:]+)"', text)}

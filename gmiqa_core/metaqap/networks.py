@@ -57,7 +57,8 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
     if start == "imagenet":
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(builder).url).name
         if not file.is_file():  # no silent download in the middle of a run
-            raise UserError(f"ImageNet weights of '{name}' are not at hand: {file} is not there. Fetch them once with "
+            shown = str(file).replace(str(Path.home()), "~")
+            raise UserError(f"ImageNet weights of '{name}' are not at hand: {shown} is not there. Fetch them once with "
                             f"torchvision.models.get_model('{builder}', weights='DEFAULT'), or start at random.")
     model = torchvision.models.get_model(builder, weights="DEFAULT" if start == "imagenet" else None)
     setattr(model, head, nn.Identity())

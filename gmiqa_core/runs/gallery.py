@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import shutil
@@ -47,6 +48,9 @@ def make(run: Path, to: Path) -> tuple[int, int]:
         report = report.replace(f'href="{part.name}/{part.name}.html"', f'href="{part.name}.html"')
         report = re.sub(rf' ?<a href="{part.name}/[^"]+\.(csv|svg)">[^<]*</a>', "", report)
     (fresh / "report.html").write_text(report, encoding="utf-8")
+    for page in fresh.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"data:image/(?:png|webp);base64,([A-Za-z0-9+/=]+)", _lighter, text), encoding="utf-8")
     size = sum(path.stat().st_size for path in fresh.iterdir())
     if size > LIMIT:
         raise UserError(f"the gallery would take {size / 2**20:.1f} MB, more than {LIMIT / 2**20:.0f}: see {fresh}")
@@ -55,17 +59,29 @@ def make(run: Path, to: Path) -> tuple[int, int]:
     return size, len(parts)
 
 
-def _picture(part: Part, to: Path) -> Path | None:
-    """The stage's first figure at page width, in 256 colours where that loses little."""
+def _lighter(found: re.Match[str]) -> str:
+    """An embedded picture as the gallery has it, if that is smaller."""
+    made = base64.b64encode(_webp(io.BytesIO(base64.b64decode(found[1])))).decode()
+    return f"data:image/webp;base64,{made}" if len(made) < len(found[1]) else found[0]
+
+
+def _webp(source: Path | io.BytesIO, width: int = WIDTH) -> bytes:
+    """A picture of at most this width as WebP."""
     from PIL import Image
+
+    with Image.open(source) as opened:
+        image = opened.convert("RGB")
+    image.thumbnail((width, 4 * width))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return buffer.getvalue()
+
+
+def _picture(part: Part, to: Path) -> Path | None:
+    """The stage's first figure at page width."""
     figures = part.entries("figures")
     if not figures:
         return None
-    with Image.open(part.folder / figures[0]["png"]) as opened:
-        image = opened.convert("RGB")
-    image.thumbnail((WIDTH, 4 * WIDTH))
-    buffer = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    path = to / f"{part.name}.png"
-    provenance.write_atomically(path, buffer.getvalue())
+    path = to / f"{part.name}.webp"
+    provenance.write_atomically(path, _webp(part.folder / figures[0]["png"]))
     return path
