@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pandas as pd
 
 from gmiqa_core import Scorer, evaluation, synthetic
-from gmiqa_core.distortions import TYPES, calibration, distort
+from gmiqa_core.distortions import TYPES, distort
+from gmiqa_core.scoring.score import distortion_name
 
 
 def main() -> None:
@@ -26,17 +26,16 @@ def main() -> None:
     args = parser.parse_args()
     scorer = Scorer(args.checkpoint, "cpu")
     found = synthetic.contents(args.folder or "embedded")
-    contents = [c for c in found if not c.name.startswith("scene_")][: args.contents]
+    contents = [c for c in found if c.kind != "generated"][: args.contents]
     print(f"{args.checkpoint or 'the bundled model'}: {len(contents)} contents")
 
     rows = []
     for number, batch in enumerate(synthetic.test_batches(contents, types=range(26))):
-        for score, kind, level in zip(scorer.score_many(list(batch.images)), batch.type.tolist(), batch.level.tolist(),
-                                      strict=True):
-            cell = float(calibration.quality(np.array([kind]), np.array([level]))[0])
-            name = TYPES[kind - 1].title if kind else "none of these"
+        cells = zip(batch.type.tolist(), batch.level.tolist(), batch.quality.tolist(), strict=True)
+        for score, (kind, level, cell) in zip(scorer.score_many(list(batch.images)), cells, strict=True):
+            name = distortion_name(kind)
             rows.append({"content": number, "type": name, "level": level, "cell": cell, "score": score.quality,
-                         "severity": score.severity, "named": score.distortions[0][0] == name})
+                         "named": score.distortion == name})
     frame = pd.DataFrame(rows)
     agreement = evaluation.metrics(frame["score"], frame["cell"], frame["content"].to_numpy()).loc["srocc"]
     clean = frame[frame["level"] == 0].set_index("content")["score"]
