@@ -1,6 +1,7 @@
 """MetaQAP on a data set with an official split: the stack, its members, their mean; pre-training against none.
 
     python -m benchmarks.metaqap /data/biq2021 index.csv --work /tmp/metaqap --cache /tmp/features
+    python -m benchmarks.metaqap ... --imagenet mobilenet_v2.pth         # MobileNetV2 joins the stack
 
 Members are fitted on folds of the training part that divide no scene group, the stack on their out-of-fold predictions.
 The test part is opened once, for the last table. Trained networks stay in the work folder: a killed run continues.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from gmiqa_core.metaqap.experiments import Recipe, starts
 from gmiqa_core.metaqap.folds import Fitted
 
 PLAIN, PRETRAINED = "small, random start", "small, quality-aware pre-training"
+IMAGENET, IMAGENET_PRETRAINED = "MobileNetV2, ImageNet start", "MobileNetV2, quality-aware pre-training after it"
 
 
 def main() -> None:
@@ -35,9 +38,10 @@ def main() -> None:
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--high", type=float, default=1.0)
     parser.add_argument("--pristine", default="embedded", help="folder of undistorted pictures to pre-train on")
-    parser.add_argument("--backbone", default="small")
-    parser.add_argument("--side", type=int, default=128, help="longer side of what the networks see")
-    parser.add_argument("--crop", type=int, default=96)
+    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa_core.mobilenet")
+    parser.add_argument("--imagenet-lr", type=float, default=3e-4)
+    parser.add_argument("--side", type=int, default=256, help="longer side of what the networks see")
+    parser.add_argument("--crop", type=int, default=160)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pretrain-steps", type=int, default=200)
     parser.add_argument("--steps", type=int, default=200, help="fine-tuning steps of a network")
@@ -57,13 +61,18 @@ def main() -> None:
 
     pool = synthetic.Pool(synthetic.contents(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
                           reuse=8, device=args.device, background=False)
-    begun, missing = starts(args.backbone, pool, [0], steps=args.pretrain_steps, folder=args.work, batch=args.batch,
-                            lr=1e-3)
-    if missing:
-        print(f"not run: {missing}")
+    pretraining = dict(steps=args.pretrain_steps, folder=args.work, batch=args.batch)
+    begun, missing = starts("small", pool, [0], lr=1e-3, **pretraining)
     recipe = Recipe(args.work, args.steps, args.batch, args.crop, 1e-3)
     members = [_svr(name, dataset, args.cache) for name in ("nss_svr", "brisque_svr")]
     members += [recipe.member(PRETRAINED, begun["quality-aware"][0]), recipe.member(PLAIN, begun["random"][0])]
+    if args.imagenet:
+        begun, missing = starts("mobilenet_v2", pool, [0], lr=args.imagenet_lr, imagenet=args.imagenet, **pretraining)
+        recipe = replace(recipe, lr=args.imagenet_lr)
+        members += [recipe.member(IMAGENET_PRETRAINED, begun["quality-aware"][0]),
+                    recipe.member(IMAGENET, begun["ImageNet"][0])]
+    else:
+        print(f"no ImageNet start: {missing}")
     folded = out_of_fold(members, train, args.folds, train.facts["group"].to_numpy())
     for name, reason in folded.failed.items():
         print(f"left out: {name}: {reason}")
@@ -89,7 +98,8 @@ def main() -> None:
         rows.append(row)
     print(pd.DataFrame(rows).set_index("method").T.to_string(), flush=True)
     best = max(folded.table, key=lambda name: srocc(folded.table[name].to_numpy(), y))  # chosen in the training part
-    for a, b in (("stack", best), ("stack", "mean of members"), (PRETRAINED, PLAIN)):
+    for a, b in (("stack", best), ("stack", "mean of members"), (PRETRAINED, PLAIN),
+                 (IMAGENET_PRETRAINED, IMAGENET), (IMAGENET, PLAIN)):
         if a in methods and b in methods:
             print("- " + compare(methods[a], methods[b], truth, "srocc", groups, args.bootstrap).sentence(a, b))
     claims = {"in sample: fitted and judged on what the members saw": (biased.predict(folded.in_sample), y),

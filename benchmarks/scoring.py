@@ -134,7 +134,7 @@ def main() -> None:
         if not checkpoint:
             print("no bundled model: an untrained one of its size")
             meta = {"max_side": 512, "views": ["whole", "flip"]}
-            checkpoint = str(network.save(network.build("bundled"), folder / "untrained.safetensors", **meta))
+            checkpoint = str(network.save(network.build("cpu"), folder / "untrained.safetensors", **meta))
         scorer = Scorer(checkpoint, "cpu")
         blocks = fill(folder, given.pictures)
         explorer(scorer)

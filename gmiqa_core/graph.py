@@ -8,6 +8,7 @@ N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=T
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,11 +25,15 @@ def full(x: Tensor) -> Tensor:
 
 
 class NodeBuilder(nn.Module):
-    """Pyramid features (...,D) -> nodes V (...,node_width): two fully connected layers, each with ReLU."""
+    """Pyramid features (...,D) -> nodes V (...,node_width): fully connected layers, each with ReLU; one layer where
+    `hidden` is None."""
 
-    def __init__(self, inputs: int, hidden: int, node_width: int):
+    def __init__(self, inputs: int, hidden: int | None, node_width: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, node_width), nn.ReLU())
+        widths = [inputs, node_width] if hidden is None else [inputs, hidden, node_width]
+        self.layers = nn.Sequential()
+        for a, b in pairwise(widths):
+            self.layers.extend([nn.Linear(a, b), nn.ReLU()])
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)

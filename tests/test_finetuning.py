@@ -130,18 +130,6 @@ def test_a_limit_beyond_the_picture_changes_nothing(model):
     assert (wide[200] == wide[100]).all() and (wide[200] != wide[40]).any()
 
 
-def test_extra_loss_is_added_and_sees_the_rows(tmp_path, model):
-    seen = []
-
-    def extra(model, target, V):
-        seen.append(target.rows)
-        return V.square().mean()
-
-    _, history = finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, extra_loss=extra)
-    assert {"extra_loss", "score_loss"} <= set(history.metrics["name"])
-    assert len(seen) == 2 and len(seen[0]) == 6
-
-
 def test_an_unknown_loss_is_refused(tmp_path, model):
     with pytest.raises(UserError, match="nll, mse, quality_aware"):
         finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, loss="l1")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gmiqa_core import images, training
+from gmiqa_core.distillation import Distillation
 from gmiqa_core.finetuning.pictures import Pictures, Target
 from gmiqa_core.finetuning.predict import predict
 from gmiqa_core.network import GMIQA, build
@@ -59,7 +60,7 @@ class Objective:
     accumulate: int = 1
     scale: float = 1.0
     bank: Tensor | None = None
-    extra_loss: Callable[[Any, Target, Tensor], Tensor] | None = None
+    teacher: Distillation | None = None
 
     def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
         if self.bank is not None and step % BANK_EVERY == 0:
@@ -68,28 +69,31 @@ class Objective:
         before = math.floor(k * self.share)  # synthetic micro-batches so far
         if self.synthetic is not None and math.floor((k + 1) * self.share) > before:
             loss, values = self.synthetic(model, before, 0)
-            return loss, {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
+            values = {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
+            return self._taught(model, loss, values)
         start = time.perf_counter()
         target = self.draw(k - before)
         device = next(model.parameters()).device
         target = Target(*(part.to(device, non_blocking=True) for part in target))
         target = target._replace(images=images.to_float(target.images))
         waited = time.perf_counter() - start
-        V = model.nodes(target.images)
-        mu, sigma = model.score(V)
+        mu, sigma = model(target.images)
         loss = score_loss(self.loss, mu, sigma, target, self.scale)
         values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean(),
                   "data_seconds": waited}
-        if self.extra_loss is not None:
-            values["extra_loss"] = self.extra_loss(model, target, V)
-            loss = loss + values["extra_loss"]
-        return loss, values
+        return self._taught(model, loss, values)
+
+    def _taught(self, model: GMIQA, loss: Tensor, values: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        if self.teacher is None:
+            return loss, values
+        miss = self.teacher(model)
+        return loss + self.teacher.weight * miss, {**values, "imitation": miss}
 
 
 def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: str | Path, batch: int = 16,
              lr_backbone: float = 3e-4, lr_head: float = 1e-3, loss: str = "nll", crop: int = 0, max_side: int = 512,
              finetune_graph: str | None = None, synthetic: Callable[..., Any] | None = None, share: float = 0.25,
-             extra_loss: Callable[..., Tensor] | None = None, validation: Pictures | None = None, workers: int = 1,
+             teacher: Distillation | None = None, validation: Pictures | None = None, workers: int = 1,
              accumulate: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
 
@@ -99,7 +103,7 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     crop            side of random training crops, 0 for whole pictures
     finetune_graph  singleton, bank or batch; None keeps the model's own
     synthetic       objective of graph pre-training (pretraining.graph_objective), run in a `share` of the micro-batches
-    extra_loss      extra_loss(model, target, V) -> loss, added to the score's loss
+    teacher         a Distillation, whose loss is added in every micro-batch
     loop            everything else goes to training.train: precision, clip, ema, weight_decay, patience, report, ...
     """
     if loss not in LOSSES:
@@ -107,7 +111,7 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     if workers > 1:
         same: dict[str, Any] = dict(
             steps=steps, folder=folder, batch=batch, lr_backbone=lr_backbone, lr_head=lr_head, loss=loss, crop=crop,
-            max_side=max_side, finetune_graph=finetune_graph, synthetic=synthetic, share=share, extra_loss=extra_loss,
+            max_side=max_side, finetune_graph=finetune_graph, synthetic=synthetic, share=share, teacher=teacher,
             validation=validation, accumulate=accumulate, seed=seed)
         tuned, history = training.launch(workers, finetune, model, data, split, **same, **loop)
         return tuned.to(next(model.parameters()).device), history
@@ -121,16 +125,21 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
         bank = images.to_float(draw(0, model.config["bank_size"]).images).to(next(model.parameters()).device)
     scale = float(draw(0, 256).quality.std()) if loss == "quality_aware" else 1.0
     objective = Objective(draw, loss, synthetic, share if synthetic is not None else 0.0, accumulate, scale, bank,
-                          extra_loss)
+                          teacher)
+    if teacher is not None:
+        teacher.attach(model)
     heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
     groups = [{"params": list(model.backbone.parameters()), "lr": lr_backbone}, {"params": heads, "lr": lr_head}]
     if validation is not None:
         loop = {"evaluate": _Validation(validation, bank, batch), "select": "best", **loop}
     identity = {"batch": batch, "lr_backbone": lr_backbone, "loss": loss, "crop": crop, "max_side": max_side,
                 "share": objective.share, "finetune_graph": model.config["finetune_graph"],
-                "pictures": len(data) if isinstance(data, Pictures) else 0}
+                "pictures": len(data) if isinstance(data, Pictures) else 0,
+                "teacher": (teacher.file, teacher.weight) if teacher else None}
     history = training.train(model, objective, steps=steps, lr=lr_head, parameter_groups=groups, folder=folder,
                              accumulate=accumulate, seed=seed, identity=identity, **{"label": "fine-tuning", **loop})
+    if teacher is not None:
+        teacher.detach(model)
     if bank is not None:
         model.fill_bank(bank)
     return model, history

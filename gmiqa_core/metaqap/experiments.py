@@ -64,16 +64,17 @@ class Recipe:
 
 
 def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder: Path, batch: int,
-           lr: float) -> tuple[Starts, str]:
-    """One backbone from random weights, from ImageNet where its weights are at hand, and after quality-aware
-    pre-training, which begins where the one before it does; and why there is no ImageNet start."""
+           lr: float, imagenet: str = "imagenet") -> tuple[Starts, str]:
+    """One backbone from random weights, from ImageNet where its weights are at hand (torchvision's, or `imagenet`, a
+    file), and after quality-aware pre-training, which begins where the one before it does; and why there is no
+    ImageNet start."""
     begun: Starts = {"random": [], "quality-aware": []}
     reason = ""
     for seed in seeds:
         torch.manual_seed(seed)
         begun["random"].append(QualityNetwork(backbone).to(pool.device))
     try:
-        begun["ImageNet"] = [QualityNetwork(backbone, "imagenet").to(pool.device) for _ in seeds]
+        begun["ImageNet"] = [QualityNetwork(backbone, imagenet).to(pool.device) for _ in seeds]
     except UserError as error:
         reason = str(error)
     for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):

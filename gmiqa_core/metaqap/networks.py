@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import images, training
 from gmiqa_core.finetuning import Pictures
+from gmiqa_core.mobilenet import MEAN, STD, MobileNetV2
 from gmiqa_core.quality_aware import quality_aware_loss
 from gmiqa_core.settings import UserError, did_you_mean
 
@@ -22,6 +23,7 @@ TYPES = 25
 BACKBONES = {
     "resnet50": ("resnet50", "fc"),
     "densenet201": ("densenet201", "classifier"),
+    "mobilenet_v2": ("mobilenet_v2", "classifier"),
     "mobilenet_v3": ("mobilenet_v3_small", "classifier"),
     "efficientnet_b0": ("efficientnet_b0", "classifier"),
     "small": ("", ""),
@@ -48,6 +50,8 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
         raise UserError(f"there is no base network '{name}'{did_you_mean(name, BACKBONES)}; "
                         f"choose from {', '.join(BACKBONES)}.")
     builder, head = BACKBONES[name]
+    if name == "mobilenet_v2" and start not in ("random", "imagenet"):
+        return MobileNetV2(start), f"the ImageNet weights of {Path(start).name}"
     if not builder:
         if start == "imagenet":
             raise UserError("the base network 'small' has no ImageNet weights; start it at random.")
@@ -74,7 +78,8 @@ def _weights(builder: str) -> Any:
 class QualityNetwork(nn.Module):
     """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores it was fitted to.
 
-    name    one of BACKBONES;   start    `random`, or `imagenet` for torchvision's weights
+    name    one of BACKBONES
+    start   `random`; `imagenet` for torchvision's weights; for mobilenet_v2 also a file of weights, see MobileNetV2
     """
 
     mean: Tensor
@@ -90,15 +95,16 @@ class QualityNetwork(nn.Module):
         with torch.no_grad():
             width = self.trunk(torch.zeros(1, 3, 64, 64)).shape[1]
         self.quality, self.naming = nn.Linear(width, 1), nn.Linear(width, TYPES)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        mean, std = (getattr(self.trunk, name, usual) for name, usual in (("mean", MEAN), ("std", STD)))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.register_buffer("centre", torch.tensor(0.5))  # of the scores it is fitted to
         self.register_buffer("scale", torch.tensor(0.25))
 
     @property
     def precision(self) -> str:
-        """Arithmetic of training.train; on a CPU torchvision's depthwise convolutions are slower in bf16 than fp32."""
-        return "auto" if self.name == "small" or self.centre.device.type == "cuda" else "fp32"
+        """Arithmetic of training.train; on a CPU torchvision's own networks are slower in bf16 than in fp32."""
+        return "auto" if isinstance(self.trunk, Small | MobileNetV2) or self.centre.device.type == "cuda" else "fp32"
 
     def features(self, x: Tensor) -> Tensor:
         return self.trunk((x - self.mean) / self.std).float()

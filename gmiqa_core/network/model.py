@@ -29,7 +29,7 @@ class GMIQA(nn.Module):
     depths, width, stem, bottleneck, self_calibrated, r, upsample      see backbone.SCResNet
     pyramid, pyramid_width         levels, and channels of the 1x1 convolution before them (None: none)
     statistics                     ours: mean and deviation of every stage follow the pyramid, see backbone.statistics
-    node_hidden, node_width        the two layers of the NodeBuilder
+    node_hidden, node_width        the two layers of the NodeBuilder; node_hidden None: one layer
     graph                          `full`; `mlp`: an MLP as wide as the EdgeBuilder in its place; `none`: V only
     edge_widths, edge_depth        widths of the edge GCN; depth, if given, cuts them or repeats the last
     edge_init                      edges from the `nodes` V, or from the `pooled` features, which then travel behind V

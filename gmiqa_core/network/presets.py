@@ -19,19 +19,20 @@ PAPER: dict[str, Any] = dict(
     graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_residual=False,
     edge_dense=False, branches=BRANCHES, finetune_graph="singleton", bank_size=16,
 )  # fmt: skip
-# What ours adds, statistics and the DCT start, is what makes a few minutes of training on a CPU worth something:
-# benchmarks/start.py measures it.
+# What ours adds, statistics, the DCT start and a NodeBuilder of one layer, is what makes a few minutes of training on a
+# CPU worth something: benchmarks/start.py measures it.
 SMALL = PAPER | dict(
     depths=(1, 1, 1, 1), width=24, stem="conv", stem_start="dct", bottleneck=False, statistics=True,
-    pyramid_width=64, node_hidden=256, node_width=128, head_hidden=64, type_width=128, edge_widths=(64, 64, 64),
+    pyramid=(1, 2), pyramid_width=64, node_hidden=None, node_width=256, head_hidden=64, type_width=128,
+    edge_widths=(64, 64, 64),
 )  # fmt: skip
 # Training speed of quick's backbone at 128 px on one core with AVX512-BF16, images/s: 430 in bf16, 185 in fp32, both
 # channels_last; 120 in fp32 otherwise.
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": SMALL | dict(width=8, pyramid=(1, 2), pyramid_width=8, node_hidden=16, node_width=16, head_hidden=8,
+    "tiny": SMALL | dict(width=8, pyramid_width=8, node_hidden=16, node_width=16, head_hidden=8,
                          type_width=16, edge_widths=(16, 8, 8), bank_size=3),
     "quick": SMALL,
-    "cpu": SMALL,
+    "cpu": SMALL | dict(width=32, depths=(1, 2, 2, 1)),
     "paper": PAPER,
     "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
                          edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch"),

@@ -122,6 +122,10 @@ _PARAMETERS = [
     P("finetune_crop", int, 128, "side of training crops, 0 for whole pictures", unit="px", low=0, stages=(FINETUNE,)),
     P("finetune_views", int, 8, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE,)),
     P("synthetic_crop", int, 128, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE,)),
+    P("teacher", str, "", "weights file of MobileNetV2 to learn from beside the scores, empty for none",
+      stages=(FINETUNE,)),
+    P("teacher_weight", float, 1.0, "weight of what is missed of the teacher maps", low=0,
+      stages=(FINETUNE,)),
     P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9, stages=(FINETUNE,)),
 
     # 50 evaluation

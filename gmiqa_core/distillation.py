@@ -1,0 +1,75 @@
+"""A teacher: what an ImageNet network sees in a picture, as a target for the maps of a network without its weights.
+
+    teacher = Distillation("mobilenet_v2.pth", weight=1.0)      finetuning.finetune(..., teacher=teacher)
+
+While a network is trained, 1x1 convolutions predict the teacher's maps from its own maps of the same stride; the loss
+is the share of the teacher's variance that they miss (1 - R^2). They go when training ends. The idea is that of FitNets
+(Romero et al. 2015): scores are few, while a teacher says something of every place of every picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmiqa_core.mobilenet import MobileNetV2
+from gmiqa_core.settings import UserError
+
+TAPS = {6: 8, 10: 16, 13: 16, 16: 32}  # block of MobileNetV2 -> stride of its map
+
+
+class Distillation:
+    """The loss that a teacher adds to a network's own; `attach` before training, `detach` after it."""
+
+    def __init__(self, file: str | Path, weight: float = 1.0):
+        self.file, self.weight = str(file), weight
+        self.teacher: MobileNetV2 | None = None
+        self.last: tuple[Tensor, Any] | None = None
+
+    def attach(self, model: Any) -> None:
+        """Give a GMIQA its 1x1 convolutions, `imitation`, as a part that checkpoints hold, and watch its maps."""
+        parameter = next(model.parameters())
+        self.teacher = MobileNetV2(self.file).requires_grad_(False).to(parameter.device)
+        widths = {4 << stage: width for stage, width in enumerate(model.backbone.widths)}
+        random = torch.Generator().manual_seed(0)  # a killed run that goes on must begin with the same ones
+        model.imitation = nn.ModuleList()
+        for k, stride in TAPS.items():
+            if stride not in widths:
+                raise UserError(f"a teacher needs a backbone with maps of stride {stride}: give it four stages.")
+            outputs = self.teacher.features[k].out_channels  # type: ignore[union-attr, index]
+            convolution = nn.Conv2d(widths[stride], outputs, 1)
+            nn.init.kaiming_normal_(convolution.weight, generator=random)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            model.imitation.append(convolution.to(parameter.device))
+        self._every, model.backbone.every_stage = model.backbone.every_stage, True
+        self._handle = model.backbone.register_forward_hook(self._watch)
+
+    def _watch(self, module: Any, inputs: tuple[Tensor], maps: list[Tensor]) -> Any:
+        self.last = inputs[0], maps
+        return maps if self._every else maps[-1]
+
+    def detach(self, model: Any) -> None:
+        """Leave the network as it was built."""
+        self._handle.remove()
+        model.backbone.every_stage = self._every
+        del model.imitation
+        self.teacher = self.last = None
+
+    def __call__(self, model: Any) -> Tensor:
+        """1 - R^2 of the teacher's maps in the pictures that the network has just seen, mean over the maps."""
+        assert self.teacher is not None and self.last is not None, "attach() and a pass of the network come first"
+        normalised, maps = self.last
+        self.last = None
+        with torch.no_grad():
+            centre, scale = (normalised.new_tensor(v).view(3, 1, 1) for v in (self.teacher.mean, self.teacher.std))
+            targets = self.teacher.maps((normalised * model.std + model.mean - centre) / scale, TAPS)
+        misses = []
+        for convolution, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
+            own = convolution(maps[(stride // 8).bit_length()]).float()
+            target = F.batch_norm(F.adaptive_avg_pool2d(target.float(), own.shape[-2:]), None, None, training=True)
+            misses.append(F.mse_loss(own, target))
+        return torch.stack(misses).mean()
