@@ -1,4 +1,5 @@
-"""What the quick network learns in the same steps from random and from DCT filters, with and without statistics.
+"""What the quick network learns in the same steps from random and DCT filters, with and without statistics, and by the
+layers of its NodeBuilder.
 
     python -m benchmarks.start --steps 160 --seeds 3
 
@@ -23,7 +24,8 @@ from gmiqa_core.pretraining import all_nodes, level_loss
 ARMS: dict[str, dict[str, Any]] = {"random start": dict(stem_start="random", statistics=False),
         "random start, statistics": dict(stem_start="random", statistics=True),
         "DCT start": dict(stem_start="dct", statistics=False),
-        "DCT start, statistics (the preset)": dict(stem_start="dct", statistics=True)}
+        "DCT start, statistics, two node layers": dict(node_hidden=256, node_width=128, pyramid=(1, 2, 4)),
+        "DCT start, statistics (the preset)": {}}
 
 
 def main() -> None:
