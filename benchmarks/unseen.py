@@ -26,22 +26,27 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", default="embedded", help="pristine pictures (default: the embedded ones)")
     parser.add_argument("--contents", type=int, default=24, help="at most so many of them")
     parser.add_argument("--side", type=int, default=0, help="longer side to shrink to (default: the checkpoint's)")
+    parser.add_argument("--views", type=int, help="crops to average, 0: the whole picture (default: the checkpoint)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 16])
     args = parser.parse_args()
     model, facts = network.load(args.checkpoint, "cpu")
     contents = synthetic.contents(args.folder, limit=args.contents)
     side = args.side or int(facts.get("max_side") or 512)
+    crop = int(facts.get("crop") or 0)
+    views = (facts.get("views") if args.views is None else args.views) or 0
+    how = dict(max_side=side, crops=views if crop else 0, crop=crop)
 
     V, batches, rows = [], [], []
     for batch in synthetic.test_batches(contents, max_side=side):
         made = Pictures.of_batch(batch)
-        rows.append(finetuning.predict(model, made.pictures, max_side=side).join(made.facts)
+        rows.append(finetuning.predict(model, made.pictures, **how).join(made.facts)
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
         V.append(pretraining.all_nodes(model, batch.images, chunk=8))
         batches.append(replace(batch, images=batch.images[..., :1, :1]))  # the probe is given the nodes
     frame = pd.concat(rows, ignore_index=True)
     table = metrics(frame["mu"], frame["quality"], frame["content"].to_numpy(), 1000, 0)
-    print(f"{args.checkpoint}: {len(contents)} contents of {args.folder}, {len(frame):,} pictures, side {side}")
+    print(f"{args.checkpoint}: {len(contents)} contents of {args.folder}, {len(frame):,} pictures, side {side}, "
+          + (f"mean of {views} crops of {crop}" if how["crops"] else "whole"))
     print(table.round(3).to_string())
     by_type = frame.groupby("type").apply(lambda g: pd.Series({
         "srocc within the type": g["mu"].corr(g["quality"], method="spearman"),

@@ -35,16 +35,17 @@ class Distillation:
         parameter = next(model.parameters())
         self.teacher = MobileNetV2(self.file).requires_grad_(False).to(parameter.device)
         widths = {4 << stage: width for stage, width in enumerate(model.backbone.widths)}
-        random = torch.Generator().manual_seed(0)  # a killed run that goes on must begin with the same ones
         model.imitation = nn.ModuleList()
         for k, stride in TAPS.items():
             if stride not in widths:
                 raise UserError(f"a teacher needs a backbone with maps of stride {stride}: give it four stages.")
             outputs = self.teacher.features[k].out_channels  # type: ignore[union-attr, index]
             convolution = nn.Conv2d(widths[stride], outputs, 1)
-            nn.init.kaiming_normal_(convolution.weight, generator=random)
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-            model.imitation.append(convolution.to(parameter.device))
+            for part in convolution.parameters():
+                nn.init.zeros_(part)
+            # standardised: channels differ in size by orders, and a convolution of raw ones learned next to nothing
+            head = nn.Sequential(nn.BatchNorm2d(widths[stride], affine=False), convolution)
+            model.imitation.append(head.to(parameter.device))
         self._every, model.backbone.every_stage = model.backbone.every_stage, True
         self._handle = model.backbone.register_forward_hook(self._watch)
 
@@ -68,8 +69,8 @@ class Distillation:
             centre, scale = (normalised.new_tensor(v).view(3, 1, 1) for v in (self.teacher.mean, self.teacher.std))
             targets = self.teacher.maps((normalised * model.std + model.mean - centre) / scale, TAPS)
         misses = []
-        for convolution, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
-            own = convolution(maps[(stride // 8).bit_length()]).float()
+        for head, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
+            own = head(maps[(stride // 8).bit_length()]).float()
             target = F.batch_norm(F.adaptive_avg_pool2d(target.float(), own.shape[-2:]), None, None, training=True)
             misses.append(F.mse_loss(own, target))
         return torch.stack(misses).mean()

@@ -80,8 +80,7 @@ def test_the_loss_is_the_share_that_is_missed_and_the_network_is_left_as_it_was(
     expected = model.eval()(x)
     teacher.attach(model)
     torch.testing.assert_close(model(x), expected)
-    for convolution in model.imitation:  # predicting a map's mean misses all of its variance
-        torch.nn.init.zeros_(convolution.weight)
+    # at first they predict a map's mean, which misses all of its variance
     assert teacher(model).item() == pytest.approx(1.0, abs=1e-3)
     teacher.detach(model)
     assert list(model.state_dict()) == names
@@ -102,7 +101,7 @@ def test_fine_tuning_with_a_teacher_learns_its_maps_and_goes_on_after_a_kill(tmp
 
     model, history = tuned(tmp_path / "whole")
     misses = history.metrics.query("name == 'imitation'")["value"].to_numpy()
-    assert len(misses) == 12 and misses[-1] < misses[0]
+    assert len(misses) == 12 and misses[-1] < misses[0] <= 1.001
     assert not any(name.startswith("imitation") for name in model.state_dict())
 
     def killed(step, *_):
