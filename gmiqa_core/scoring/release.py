@@ -1,7 +1,8 @@
 """From a finished run to the model that users score with: a second opinion, calibration, metrics.
 
-Everything is fitted on the validation part of the run's data set, which neither the network's weights nor the second
-opinion saw, and on synthetic pictures of contents left out of training; the test part is opened once, for the metrics.
+The stack and sigma are fitted on the validation part of the run's data set, which neither the network's weights nor the
+second opinion saw, the temperature of names on distorted contents left out of training; the test part is opened once,
+for the metrics.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def fit_with_severity(opinion: FeatureSVR, pictures: list[Any], quality: np.ndar
 def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
             count: int = 1800) -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables.
-    `count` distorted pictures teach the second opinion about severity, a fifth as many the stack."""
+    `count` distorted pictures teach the second opinion about severity."""
     from gmiqa_core.scoring import Scorer
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
@@ -128,10 +129,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     opinion = FeatureSVR("extended_dct", C=C, gamma=GAMMA, cache=cache, max_side=SIDE, seed=p.seed)
     fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, count)
     spoken = np.asarray(opinion.predict(held))
-    more, left = distorted(opinion, contents[1], p.seed, count // 5)
-    stack = SecondOpinion.of(
-        opinion, np.r_[said["mu"], finetuning.predict(model, more, p.max_side)["mu"]],
-        np.r_[spoken, opinion.predict(more)], np.r_[parts.quality(split.validation), left])
+    stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
     stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()
     residual = (stacked - parts.quality(split.validation)) / said["sigma"].to_numpy()
     temperature, types = calibrate(model, contents[2][:24], p.max_side, p.seed)
