@@ -22,6 +22,11 @@ from gmiqa_core.settings import UserError
 TAPS = {6: 8, 10: 16, 13: 16, 16: 32}  # block of MobileNetV2 -> stride of its map
 
 
+def stage(stride: int) -> int:
+    """The stage of a SCResNet whose map has this stride: 4, 8, 16, 32."""
+    return stride.bit_length() - 3
+
+
 class Distillation:
     """The loss that a teacher adds to a network's own; `attach` before training, `detach` after it."""
 
@@ -34,17 +39,17 @@ class Distillation:
         """Give a GMIQA its 1x1 convolutions, `imitation`, as a part that checkpoints hold, and watch its maps."""
         parameter = next(model.parameters())
         self.teacher = MobileNetV2(self.file).requires_grad_(False).to(parameter.device)
-        widths = {4 << stage: width for stage, width in enumerate(model.backbone.widths)}
+        widths = model.backbone.widths
         model.imitation = nn.ModuleList()
         for k, stride in TAPS.items():
-            if stride not in widths:
+            if stage(stride) >= len(widths):
                 raise UserError(f"a teacher needs a backbone with maps of stride {stride}: give it four stages.")
             outputs = self.teacher.features[k].out_channels  # type: ignore[union-attr, index]
-            convolution = nn.Conv2d(widths[stride], outputs, 1)
+            convolution = nn.Conv2d(widths[stage(stride)], outputs, 1)
             for part in convolution.parameters():
                 nn.init.zeros_(part)
             # standardised: channels differ in size by orders, and a convolution of raw ones learned next to nothing
-            head = nn.Sequential(nn.BatchNorm2d(widths[stride], affine=False), convolution)
+            head = nn.Sequential(nn.BatchNorm2d(widths[stage(stride)], affine=False), convolution)
             model.imitation.append(head.to(parameter.device))
         self._every, model.backbone.every_stage = model.backbone.every_stage, True
         self._handle = model.backbone.register_forward_hook(self._watch)
@@ -70,7 +75,7 @@ class Distillation:
             targets = self.teacher.maps((normalised * model.std + model.mean - centre) / scale, TAPS)
         misses = []
         for head, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
-            own = head(maps[(stride // 8).bit_length()]).float()
+            own = head(maps[stage(stride)]).float()
             target = F.batch_norm(F.adaptive_avg_pool2d(target.float(), own.shape[-2:]), None, None, training=True)
             misses.append(F.mse_loss(own, target))
         return torch.stack(misses).mean()

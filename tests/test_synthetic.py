@@ -182,6 +182,17 @@ def test_shrunk_pictures_are_shrunk_after_their_distortion():
     assert narrow.batch(0, 5).images.shape == (5, 3, 40, 40)
 
 
+def test_a_pool_that_shrinks_takes_contents_in_three_sizes_and_keeps_cells_and_contents():
+    p, plain = (pool(shrink=shrink, types=FEW, per_cell=3, draws=1, reuse=None) for shrink in (0.75, 1.0))
+    b, a = p.batch(0, 60), plain.batch(0, 60)
+    assert torch.equal(b.content, a.content) and torch.equal(b.type, a.type) and torch.equal(b.level, a.level)
+    assert {tuple(picture.shape[1:]) for picture in p._pictures.values()} == {(48, 64), (42, 56), (36, 48)}
+    assert {tuple(picture.shape[1:]) for picture in plain._pictures.values()} == {(48, 64)}
+    assert {tuple(x.shape[1:]) for x in pool(shrink=0.5)._whole} == {(48, 64), (36, 48), (32, 32)}  # mirrored to a crop
+    with pytest.raises(UserError, match="shrink"):
+        pool(shrink=0)
+
+
 def test_without_a_crop_pictures_stay_whole():
     mixed = pristine(2) + [Content("tall", "generated", pristine(1, 64, 48)[0].image)]
     assert Pool(pristine(2), types=[1], crop=None, background=False).batch(0, 4).images.shape == (4, 3, 48, 64)

@@ -136,10 +136,13 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
                 "share": objective.share, "finetune_graph": model.config["finetune_graph"],
                 "pictures": len(data) if isinstance(data, Pictures) else 0,
                 "teacher": (teacher.file, teacher.weight) if teacher else None}
-    history = training.train(model, objective, steps=steps, lr=lr_head, parameter_groups=groups, folder=folder,
-                             accumulate=accumulate, seed=seed, identity=identity, **{"label": "fine-tuning", **loop})
-    if teacher is not None:
-        teacher.detach(model)
+    try:
+        history = training.train(model, objective, steps=steps, lr=lr_head, parameter_groups=groups, folder=folder,
+                                 accumulate=accumulate, seed=seed, identity=identity,
+                                 **{"label": "fine-tuning", **loop})
+    finally:
+        if teacher is not None:
+            teacher.detach(model)
     if bank is not None:
         model.fill_bank(bank)
     return model, history

@@ -18,6 +18,8 @@ from gmiqa_core.synthetic.batch import Batch
 from gmiqa_core.synthetic.contents import Content, at_least, bring_to_size, crop_at
 from gmiqa_core.synthetic.pool import SLOT, SlotPool, Slots
 
+SIZES = 3  # in which a pool that shrinks takes each content
+
 
 class Pool(SlotPool):
     """Endless batches from pristine contents; pseudo-scores from KADID-10k's mean human score of each type and level.
@@ -29,6 +31,8 @@ class Pool(SlotPool):
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
             of a network that scores shrunken pictures (finetuning.Pictures).
+        shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as they
+            are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
         per_cell: pictures of each (type, level) that can be drawn at a time.
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
             None: never, the pool stays as it is.
@@ -45,6 +49,7 @@ class Pool(SlotPool):
         whole: tuple[int, int] = (384, 512),
         crop: int | None = 128,
         max_side: int = 0,
+        shrink: float = 1.0,
         per_cell: int = 3,
         reuse: int | None = 8,
         draws: int = 32,
@@ -54,13 +59,18 @@ class Pool(SlotPool):
     ):
         if not contents:
             raise UserError("A pool needs at least one pristine picture.")
+        if not 0 < shrink <= 1:
+            raise UserError(f"shrink must lie in (0, 1], a share of a picture's own size; got {shrink}.")
         ids = [t.id for t in TYPES] if types is None else sorted({0 if t == 0 else type_id(t) for t in types})
         if not ids:
             raise UserError("A pool needs at least one distortion type.")
         cells = [(t, v) for t in ids for v in (LEVELS if t else (0,))]
         super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background)
         self.contents, self.max_side = list(contents), max_side
-        self._whole = [bring_to_size(c.image, whole, crop or 1) for c in contents]
+        self._sizes = (1.0,) if shrink == 1 else tuple(np.linspace(1, shrink, SIZES).tolist())
+        pictures = [bring_to_size(c.image, whole) for c in contents]
+        self._whole = [at_least(images.limit(p, round(max(p.shape[1:]) * size)), crop or 1)
+                       for p in pictures for size in self._sizes]
 
     def _round(self, number: int) -> Slots:
         type, level = np.array(self.cells).T
@@ -68,7 +78,9 @@ class Pool(SlotPool):
         turn = len(LEVELS) * number + np.maximum(level - 1, 0)
         n = len(self.contents)
         content = np.array([_in_turn(self._rng(SLOT, 0, t), k, n) for t, k in zip(type, turn, strict=True)])
-        return Slots(type, level, content, content, calibration.quality(type, level), calibration.spread(type, level))
+        size = self._rng(SLOT, 2, number).integers(len(self._sizes), size=len(content))
+        source = content * len(self._sizes) + size
+        return Slots(type, level, content, source, calibration.quality(type, level), calibration.spread(type, level))
 
     def _fill(self, slots: list[int]) -> list[Tensor]:
         table = self._table(np.array(slots))
