@@ -1,8 +1,9 @@
-"""Where a picture is bad: the network's score of overlapping tiles, blended into a map.
+"""Where a picture is bad, in the scores' unit (0..100, higher is better).
 
-A tile is a quarter of the longer side of the prepared picture, but at least 96 pixels, where the network still sees
-structure; tiles overlap by half. Every tile is scored as a picture of its own, so the map has the scores' unit
-(0..100, higher is better).
+With a model of places (places.py; the bundled model has one) the picture's score is shared out: each place gets the
+score times its share of what is left unharmed, so that the map's mean is about the score. Without one the map is the
+network's score of overlapping tiles, each a picture of its own, blended. A tile is a quarter of the longer side of the
+prepared picture, but at least 96 pixels, where the network still sees structure; tiles overlap by half.
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ class QualityMap:
 
 
 def quality_map(scorer: Scorer, picture: Any) -> QualityMap:
-    """Score overlapping tiles of a picture and blend them."""
+    """The map of a picture: a path, bytes, PIL image, array or tensor."""
     prepared = scorer.prepare(picture)
     x = prepared.x
+    if scorer.places is not None:
+        quality, unharmed = scorer.unharmed(x)
+        shared = 100 * (quality * unharmed / unharmed.mean()).clamp(0, 1)
+        return QualityMap(shared.numpy().astype(np.float32), prepared.width, prepared.height)
     tile = max(SMALLEST_TILE, round(max(x.shape[1:]) / TILES_A_SIDE))
     tops, lefts = _starts(x.shape[1], tile), _starts(x.shape[2], tile)
     tiles = [x[None, :, top : top + tile, left : left + tile] for top in tops for left in lefts]

@@ -1,4 +1,4 @@
-"""From a finished run to the model that users score with: a second opinion, calibration, metrics.
+"""From a finished run to the model that users score with: a second opinion, a model of places, calibration, metrics.
 
 The stack and sigma are fitted on the validation part of the run's data set, which neither the network's weights nor the
 second opinion saw, the temperature of names on distorted contents left out of training; the test part is opened once,
@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gmiqa_core import datasets, evaluation, finetuning, network, synthetic
 from gmiqa_core.baselines.svr import FeatureSVR
@@ -54,39 +53,6 @@ def parameters(run: Path) -> Any:
     return load_settings(overrides={name: entry["value"] for name, entry in values.items()}, stage=STAGE)
 
 
-def calibrate(model: Any, contents: list[Any], side: int, seed: int) -> tuple[float, pd.DataFrame]:
-    """Temperature of the type probabilities, fitted on half of the left-out contents, and how good they are on the
-    other half: accuracy, mean top probability and expected calibration error (10 bins), `none of these` included."""
-    half = len(contents) // 2
-    parts = [_logits(model, part, side, seed) for part in (contents[:half], contents[half:])]
-    grid = torch.linspace(0.3, 4.0, 75)
-    losses = torch.stack([F.cross_entropy(parts[0][0] / t, parts[0][1]) for t in grid])
-    temperature = float(grid[int(losses.argmin())])
-    logits, truth = parts[1]
-    rows = []
-    for name, t in (("as trained", 1.0), ("calibrated", temperature)):
-        probability, guess = torch.softmax(logits / t, -1).max(-1)
-        hit = (guess == truth).float()
-        bins = (probability * 10).long().clamp(max=9)
-        error = sum(float((hit[bins == b].mean() - probability[bins == b].mean()).abs() * (bins == b).float().mean())
-                    for b in bins.unique())
-        rows.append({"probabilities": name, "temperature": t, "accuracy": float(hit.mean()),
-                     "mean probability": float(probability.mean()), "calibration error": error, "n": len(hit)})
-    return temperature, pd.DataFrame(rows)
-
-
-@torch.no_grad()
-def _logits(model: Any, contents: list[Any], side: int, seed: int) -> tuple[Tensor, Tensor]:
-    found: list[Tensor] = []
-    truth: list[Tensor] = []
-    for batch in synthetic.test_batches(contents, types=range(26), seed=seed, max_side=side):
-        clean = batch.type == 0  # one undistorted picture against 125 distorted ones: weigh the classes alike
-        keep = torch.cat([torch.arange(len(batch.type)), *[torch.nonzero(clean).flatten()] * 4])
-        found.append(torch.cat([model.classify(model.nodes(part)) for part in batch.images.split(16)])[keep])
-        truth.append(batch.type[keep])
-    return torch.cat(found), torch.cat(truth)
-
-
 def distorted(opinion: FeatureSVR, contents: list[Any], seed: int, count: int) -> tuple[list[Tensor], np.ndarray]:
     """Distorted pristine pictures and their scores: each keeps that share of what `opinion` says of its content that
     KADID-10k's viewers left to its distortion."""
@@ -110,10 +76,11 @@ def fit_with_severity(opinion: FeatureSVR, pictures: list[Any], quality: np.ndar
 
 
 def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
-            count: int = 1800) -> dict[str, pd.DataFrame]:
-    """Write folder/model.safetensors and folder/second_opinion.safetensors from a finished run; return its tables.
-    `count` distorted pictures teach the second opinion about severity."""
-    from gmiqa_core.scoring import Scorer
+            count: int = 1800, names_count: int = 5000, places_count: int = 6000) -> dict[str, pd.DataFrame]:
+    """Write folder/model.safetensors, second_opinion.safetensors and places.safetensors from a finished run; return its
+    tables. `count` distorted pictures teach the second opinion about severity, `names_count` the branches that name
+    them, `places_count` partly distorted ones the model of places."""
+    from gmiqa_core.scoring import Scorer, naming, places
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
     p = parameters(run)
@@ -130,19 +97,23 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, count)
     spoken = np.asarray(opinion.predict(held))
     stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
-    stacked = np.column_stack([np.ones(len(held)), said["mu"], spoken]) @ stack.tensors["weights"].double().numpy()
-    residual = (stacked - parts.quality(split.validation)) / said["sigma"].to_numpy()
-    temperature, types = calibrate(model, contents[2][:24], p.max_side, p.seed)
+    residual = (stack.stack(said["mu"].to_numpy(), spoken) - parts.quality(split.validation)) / said["sigma"].to_numpy()
+    naming.refit(model, contents[0], p.max_side, p.seed, names_count)
+    temperature, types = naming.calibrate(model, contents[2][:24], p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])
     meta = {
         "target": f"mean opinion of {target or dataset.title}'s viewers", "max_side": SIDE, "network_side": p.max_side,
-        "second_opinion": "second_opinion.safetensors", "temperature": temperature,
+        "second_opinion": "second_opinion.safetensors", "places": "places.safetensors", "temperature": temperature,
         "sigma_scale": float(np.sqrt(np.mean(residual**2))),
         "quality_percentiles": [round(float(q), 4) for q in np.percentile(parts.quality(everything), range(101))],
         "data": {"pictures": len(split.train), "validation": len(split.validation), "split": split.name},
         "recipe": "params/bundled.yaml", "seed": p.seed,
     }
     folder.mkdir(parents=True, exist_ok=True)
+    pristine = [c.image for c in contents[0]]
+    shown = [*learn, *pristine * max(1, len(learn) // (3 * len(pristine)))]  # about three photographs in four
+    order = np.random.default_rng(p.seed).permutation(len(shown))
+    places.fit(model, [shown[k] for k in order], p.max_side, p.seed, places_count).save(folder / "places.safetensors")
     stack.save(folder / "second_opinion.safetensors")
     network.save(model, folder / "model.safetensors", torch.float16, **meta)
     scores = list(Scorer(folder / "model.safetensors", "cpu").score_many(parts.paths(split.test)))

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from gmiqa_core import images
+from gmiqa_core.scoring.places import Places
 from gmiqa_core.scoring.score import Score, distortion_name
 from gmiqa_core.scoring.second_opinion import SecondOpinion
 from gmiqa_core.settings import UserError
@@ -58,8 +59,8 @@ class Scorer:
     """Scores pictures with a checkpoint: the bundled one, a file, or a model in hand (`model=`, with its `meta=`).
 
     meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, views,
-    network_side (the longer side that the network sees of a picture of max_side), second_opinion (a file beside the
-    checkpoint, see second_opinion.py).
+    network_side (the longer side that the network sees of a picture of max_side), second_opinion and places (files
+    beside the checkpoint, see second_opinion.py and places.py).
     workers: pictures in work side by side (default: the cores that this process may use).
     """
 
@@ -80,7 +81,8 @@ class Scorer:
             model, meta = network.load(checkpoint, self.device)
         self.model = model.to(self.device).eval()
         self.meta: dict[str, Any] = dict(meta or {})
-        self.opinion = _second_opinion(self.meta, checkpoint)
+        self.opinion: SecondOpinion | None = _beside(checkpoint, self.meta.get("second_opinion"), SecondOpinion)
+        self.places: Places | None = _beside(checkpoint, self.meta.get("places"), Places)
         self.branches = tuple(self.model.config["branches"])
         if "score" not in self.branches:
             raise UserError(
@@ -117,6 +119,14 @@ class Scorer:
         from gmiqa_core.scoring.quality_map import quality_map
 
         return quality_map(self, picture)
+
+    def unharmed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A prepared picture (3,h,w) -> its quality, 0..1, and 1 - severity of its places (rows, columns)."""
+        assert self.places is not None, "the checkpoint names no model of places"
+        seen = _shrunk(x[None], self.network_side / max(x.shape[1:]))[0]
+        spoiled = self._pool.submit(self.places.severity, self.model, seen)
+        quality = self._pool.submit(self.forward, x[None]).result()[0, 0]
+        return quality.clamp(0, 1), 1 - spoiled.result()
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -275,11 +285,9 @@ def _checkpoint(checkpoint: str | Path | None) -> Path:
     return BUNDLED
 
 
-def _second_opinion(meta: dict[str, Any], checkpoint: str | Path | None) -> SecondOpinion | None:
-    name = meta.get("second_opinion")
-    if not name or checkpoint is None:
-        return None
-    return SecondOpinion.load(Path(checkpoint).parent / Path(name).name)
+def _beside(checkpoint: str | Path | None, name: str | None, kind: Any) -> Any:
+    """What a checkpoint names as lying beside it; None if it names nothing, or has no place."""
+    return kind.load(Path(checkpoint).parent / Path(name).name) if name and checkpoint is not None else None
 
 
 def _device(name: str) -> torch.device:

@@ -44,8 +44,12 @@ class SecondOpinion:
 
     def mix(self, network: Tensor, x: Tensor) -> Tensor:
         """The stack of the network's scores (n,) of pictures x and of this opinion."""
-        w = self._t["weights"]
-        return w[0] + w[1] * network.double().cpu() + w[2] * self.score(x)
+        return self.stack(network.double().cpu(), self.score(x))
+
+    def stack(self, network: Any, said: Any) -> Any:
+        """Scores of the network and of this opinion, tensors or numbers -> the stack's."""
+        w = self._t["weights"].tolist()
+        return w[0] + w[1] * network + w[2] * said
 
     @classmethod
     def of(cls, fitted: Any, network: np.ndarray, opinion: np.ndarray, quality: np.ndarray) -> SecondOpinion:

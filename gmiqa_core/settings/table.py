@@ -38,7 +38,7 @@ _PARAMETERS = [
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
       stages=TRAINED),
     P("pool_reuse", int, 24, "batches drawn per distorted picture", low=1, stages=NETWORK),
-    P("pool_shrink", float, 1.0, "least size at which contents are distorted, as a share of their own", low=0.1, high=1.0,
+    P("pool_shrink", float, 1.0, "least size of contents before distortion, as a share of their own", low=0.1, high=1.0,
       stages=TRAINED),
     P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 for as they are",
       unit="px", low=0, stages=(GRAPH, FINETUNE)),

@@ -31,8 +31,8 @@ class Pool(SlotPool):
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
             of a network that scores shrunken pictures (finetuning.Pictures).
-        shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as they
-            are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
+        shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as
+            they are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
         per_cell: pictures of each (type, level) that can be drawn at a time.
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
             None: never, the pool stays as it is.
