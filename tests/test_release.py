@@ -10,7 +10,7 @@ import torch
 from gmiqa_core import images, network, synthetic
 from gmiqa_core.baselines.svr import FeatureSVR
 from gmiqa_core.distortions import distort
-from gmiqa_core.scoring import Scorer
+from gmiqa_core.scoring import Scorer, naming
 from gmiqa_core.scoring.release import fit_with_severity, release
 from gmiqa_core.scoring.second_opinion import SecondOpinion
 from gmiqa_core.settings import UserError
@@ -79,6 +79,19 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     score = scorer.score(folder / names[0])
     assert 0 <= score.quality <= 100 and score.sigma > 0 and np.isfinite(score.percentile)
     assert scorer.quality_map(folder / names[0]).values.shape == scorer.quality_map(made[0]).values.shape
+
+
+def test_fitting_names_once_more_leaves_scores_as_they_are():
+    torch.manual_seed(0)
+    model = network.build("tiny", statistics=True).eval()
+    contents = synthetic.contents("embedded", limit=10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = next(synthetic.test_batches(contents[:1], types=range(26), levels=[4], crop=128))
+    misses = [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
+    naming.refit(model, contents, 128, seed=0, count=150)
+    misses += [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"type_branch", "classifier", "level_branch"} and misses[1] < misses[0], (moved, misses)
 
 
 def test_an_opinion_learns_from_distorted_pictures_that_they_are_worse(pictures):
