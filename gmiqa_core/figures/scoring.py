@@ -43,7 +43,8 @@ def score_figure(name: str, picture: Tensor, score: Score, quality_map: QualityM
         _picture(right, overlay(picture, quality_map), "Where it is worst (orange)")
         x, y = quality_map.worst
         scale = picture.shape[2] / quality_map.width
-        right.plot(x * scale, y * scale, "o", mfc="none", mec="white", mew=2, ms=18)
+        right.plot(x * scale, y * scale, "o", mfc="none", mec="white", mew=2, ms=18, clip_on=False,
+                   scalex=False, scaley=False)  # whole at the border, and the picture keeps its size
         _scale(low, [score], [""])
         low.set_xlabel(f"quality, 0 to 100, with 90 % interval; most probable distortion: {_reason(score)}")
     return figure
