@@ -78,8 +78,7 @@ def demo(request, browser, folder):
         page.goto(f"http://127.0.0.1:{port}{path}")
         if request.param == "lab":
             page.locator("h1:has-text('Score pictures')").wait_for()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
+            _run_all(page)
         page.get_by_text("14 pictures ranked").wait_for()
         page.front = request.param
         yield page
@@ -98,6 +97,21 @@ def demo(request, browser, folder):
             server.kill()
             server.wait()
         log.close()
+
+
+def _run_all(page) -> None:
+    """Run All Cells, asked again while no cell waits or has run: JupyterLab loses it before its kernel is connected."""
+    from playwright.sync_api import TimeoutError as Late
+
+    begun = page.locator(".jp-InputArea-prompt").filter(has_text=re.compile(r"\[(\*|\d+)\]")).first
+    for _ in range(SECONDS // 10):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
+        try:
+            return begun.wait_for(timeout=10_000)
+        except Late:
+            continue
+    raise TimeoutError("JupyterLab ran no cell")
 
 
 def _wait_for(port: int, server: subprocess.Popen) -> None:
