@@ -88,7 +88,7 @@ def test_fitting_names_once_more_leaves_scores_as_they_are():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = next(synthetic.test_batches(contents[:1], types=range(26), levels=[4], crop=128))
     misses = [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
-    naming.refit(model, contents, 128, seed=0, count=150)
+    naming.refit(model, contents, 128, seed=0, count=150, photographs=[contents[0].image])
     misses += [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
     moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"type_branch", "classifier", "level_branch"} and misses[1] < misses[0], (moved, misses)

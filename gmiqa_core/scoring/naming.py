@@ -12,32 +12,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa_core import synthetic
+from gmiqa_core import images, synthetic
 from gmiqa_core.pretraining import level_loss
 
 STEPS, RATE, BATCH, LEVEL_WEIGHT = 1500, 1e-3, 256, 0.25
 SHRINK = 0.6  # contents in three sizes, down to this share
 
 
-def refit(model: Any, contents: list[Any], side: int, seed: int, count: int) -> None:
+def refit(model: Any, contents: list[Any], side: int, seed: int, count: int, photographs: list[Any]) -> None:
     """Train the type branch, the classifier and the level branch of `model`, in place, on the fixed nodes of `count`
-    whole distorted pictures of these contents. Scores stay as they are."""
+    whole distorted pictures of these contents. Scores stay as they are.
+
+    photographs    pictures that are `none of these`: without them nearly every ordinary photograph would be blurred
+    """
     pool = synthetic.Pool(contents, types=range(26), crop=None, reuse=1, draws=1, max_side=side, shrink=SHRINK,
                           seed=seed)
     model.eval()
     with torch.no_grad():
         drawn = (pool.batch(k, 1) for k in range(count))
         parts = [(model.nodes(b.images), b.type, b.severity, b.spread) for b in drawn]
+        ordinary = [model.nodes(images.to_float(images.from_any(picture, side))[None]) for picture in photographs]
     V, kind, severity, spread = (torch.cat(column) for column in zip(*parts, strict=True))
+    V, kind = torch.cat([V, *ordinary]), torch.cat([kind, kind.new_zeros(len(ordinary))])
     branches = [model.type_branch, model.classifier, model.level_branch]
     optimizer = torch.optim.AdamW([w for branch in branches for w in branch.parameters()], RATE, weight_decay=0.05)
     generator = torch.Generator().manual_seed(seed)
     for step in range(STEPS):
-        chosen = torch.randint(count, (BATCH,), generator=generator)
+        chosen = torch.randint(len(V), (BATCH,), generator=generator)
+        known = chosen[chosen < count]  # nobody knows the severity of a photograph
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        mu, sigma = (x.flatten() for x in model.level(V[chosen][:, None]))
+        mu, sigma = (x.flatten() for x in model.level(V[known][:, None]))
         loss = F.cross_entropy(model.classify(V[chosen]), kind[chosen])
-        loss = loss + LEVEL_WEIGHT * level_loss("kl", mu, sigma, severity[chosen], spread[chosen])
+        loss = loss + LEVEL_WEIGHT * level_loss("kl", mu, sigma, severity[known], spread[known])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

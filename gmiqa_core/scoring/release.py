@@ -76,7 +76,7 @@ def fit_with_severity(opinion: FeatureSVR, pictures: list[Any], quality: np.ndar
 
 
 def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
-            count: int = 1800, names_count: int = 5000, places_count: int = 6000) -> dict[str, pd.DataFrame]:
+            count: int = 1800, names_count: int = 4000, places_count: int = 6000) -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors, second_opinion.safetensors and places.safetensors from a finished run; return its
     tables. `count` distorted pictures teach the second opinion about severity, `names_count` the branches that name
     them, `places_count` partly distorted ones the model of places."""
@@ -98,7 +98,8 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     spoken = np.asarray(opinion.predict(held))
     stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
     residual = (stack.stack(said["mu"].to_numpy(), spoken) - parts.quality(split.validation)) / said["sigma"].to_numpy()
-    naming.refit(model, contents[0], p.max_side, p.seed, names_count)
+    ordinary = np.random.default_rng(p.seed).permutation(len(learn))[: names_count // 5]
+    naming.refit(model, contents[0], p.max_side, p.seed, names_count, [learn[k] for k in ordinary])
     temperature, types = naming.calibrate(model, contents[2][:24], p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])
     meta = {
