@@ -34,7 +34,7 @@ def main() -> None:
     side = args.side or int(facts.get("max_side") or 512)
     crop = int(facts.get("crop") or 0)
     views = (facts.get("views") if args.views is None else args.views) or 0
-    how = dict(max_side=side, crops=views if crop else 0, crop=crop)
+    how = dict(max_side=side, crops=views if crop else 0, crop=crop, turn=bool(facts.get("turn")))
 
     V, batches, rows = [], [], []
     for batch in synthetic.test_batches(contents, max_side=side):

@@ -9,6 +9,7 @@ import torch
 
 from gmiqa_core import finetuning, images, network, training
 from gmiqa_core.finetuning import Pictures
+from gmiqa_core.finetuning.pictures import cut
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic import Content
 
@@ -104,6 +105,20 @@ def test_views_are_averaged_as_a_mixture(model):
     assert both["mu"][0] == pytest.approx((plain["mu"][0] + flipped["mu"][0]) / 2)
     assert both["sigma"][0] ** 2 >= min(plain["sigma"][0], flipped["sigma"][0]) ** 2
     assert len(finetuning.predict(model, picture, crops=3, crop=32)) == 1
+
+
+def test_turned_crops_are_those_of_the_picture_a_quarter_turn_further(model):
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=generator)
+    mirrored = cut(picture, 40, 40, np.random.default_rng((0, 0, 1)))  # what view 1 sees before its turn
+    first, both = (finetuning.predict(model, [picture], crops=n, crop=40, turn=True)["mu"][0] for n in (1, 2))
+    turned = finetuning.predict(model, [torch.rot90(mirrored, 1, (1, 2))])["mu"][0]
+    assert 2 * both - first == pytest.approx(turned, abs=1e-6)
+    assert turned != pytest.approx(finetuning.predict(model, [mirrored])["mu"][0], abs=1e-6)
+    data = Pictures([picture] * 16, torch.zeros(16), torch.zeros(16))
+    seen = data.batch(0, 0, 16, turn=True).images
+    eight = [torch.rot90(p, k, (1, 2)) for p in (picture, picture.flip(2)) for k in range(4)]
+    assert all(any(torch.equal(x, p) for p in eight) for x in seen) and len({x.numpy().tobytes() for x in seen}) > 4
 
 
 def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):

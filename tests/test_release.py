@@ -75,6 +75,8 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     tables = release(tmp_path / "run", tmp_path / "out", count=300, places_count=12, names_count=60)
     assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
     assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
+    assert tables["unnamed"]["n"].sum() == len(tables["predictions"])
+    assert tables["unnamed"]["called none of these"].between(0, 1).all()
     scorer = Scorer(tmp_path / "out" / "model.safetensors", "cpu")
     score = scorer.score(folder / names[0])
     assert 0 <= score.quality <= 100 and score.sigma > 0 and np.isfinite(score.percentile)

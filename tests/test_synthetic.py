@@ -193,6 +193,17 @@ def test_a_pool_that_shrinks_takes_contents_in_three_sizes_and_keeps_cells_and_c
         pool(shrink=0)
 
 
+def test_a_pool_that_turns_hands_out_the_same_crops_in_four_positions():
+    p, plain = (pool(turn=turn, types=FEW, per_cell=3, draws=1, reuse=None) for turn in (True, False))
+    b, a = p.batch(0, 60), plain.batch(0, 60)
+    assert torch.equal(b.content, a.content) and torch.equal(b.level, a.level)
+    positions = [[torch.equal(torch.rot90(y, k, (1, 2)), x) for k in range(4)]
+                 for x, y in zip(b.images, a.images, strict=True)]
+    assert all(any(row) for row in positions) and all(any(column) for column in zip(*positions, strict=True))
+    with pytest.raises(UserError, match="square"):
+        pool(turn=True, crop=None)
+
+
 def test_without_a_crop_pictures_stay_whole():
     mixed = pristine(2) + [Content("tall", "generated", pristine(1, 64, 48)[0].image)]
     assert Pool(pristine(2), types=[1], crop=None, background=False).batch(0, 4).images.shape == (4, 3, 48, 64)

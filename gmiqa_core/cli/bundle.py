@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder = args.output or BUNDLED.parent
     tables = release(args.run, folder, args.cache, args.target)
-    for name in ("metrics", "paired", "sigma", "types"):
+    for name in ("metrics", "paired", "sigma", "types", "unnamed"):
         print(f"\n{name}\n" + tables[name].to_string(index=name == "sigma", float_format="{:.4f}".format))
     for name, table in tables.items():
         table.to_csv(args.run / f"release_{name}.csv", index=name == "sigma")

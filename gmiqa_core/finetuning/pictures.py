@@ -80,9 +80,10 @@ class Pictures:
         return cls([picture for part in parts for picture in part.pictures], torch.cat([x.quality for x in parts]),
                    torch.cat([x.spread for x in parts]), pd.concat([x.facts for x in parts], ignore_index=True))
 
-    def batch(self, seed: int, step: int, n: int, crop: int = 0) -> Target:
+    def batch(self, seed: int, step: int, n: int, crop: int = 0, turn: bool = False) -> Target:
         """Batch `step` of shuffled epochs, a pure function of (seed, step): random crops of side `crop`, or with 0
-        whole pictures, cut at random to the smallest height and width among them; mirrored half of the time."""
+        whole pictures, cut at random to the smallest height and width among them; mirrored half of the time, and with
+        `turn` turned by 0 to 3 quarters where they are square."""
         n = min(n, len(self))
         epoch, place = divmod(step, len(self) // n)
         order = np.random.default_rng((seed, epoch)).permutation(len(self))
@@ -90,16 +91,18 @@ class Pictures:
         rng = np.random.default_rng((seed, epoch, place))
         chosen = [self.pictures[i] for i in index]
         height, width = (min([p.shape[d] for p in chosen] + [crop or 1 << 30]) for d in (1, 2))
-        parts = torch.stack([cut(p, height, width, rng) for p in chosen])
+        parts = torch.stack([cut(p, height, width, rng, turn) for p in chosen])
         return Target(parts, self.quality[index], self.spread[index], torch.from_numpy(index))
 
 
-def cut(picture: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
-    """A random part (3,height,width) of a picture, mirrored half of the time."""
+def cut(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
+    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
+    """
     top = int(rng.integers(picture.shape[1] - height + 1))
     left = int(rng.integers(picture.shape[2] - width + 1))
     part = picture[:, top: top + height, left: left + width]
-    return part.flip(2) if rng.random() < 0.5 else part
+    part = part.flip(2) if rng.random() < 0.5 else part
+    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
 
 
 def read_all(sources: Sequence[Any], max_side: int | None) -> list[Tensor]:

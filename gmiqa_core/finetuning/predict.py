@@ -15,12 +15,13 @@ from gmiqa_core.network import GMIQA
 
 @torch.no_grad()
 def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, batch: int = 8, crops: int = 0,
-            crop: int = 224, flip: bool = False, seed: int = 0) -> pd.DataFrame:
+            crop: int = 224, flip: bool = False, turn: bool = False, seed: int = 0) -> pd.DataFrame:
     """Scores of pictures (paths, PIL images, arrays or tensors), in their order: DataFrame with mu and sigma.
 
     Whole pictures go through the pyramid; pictures of one size share a batch, which changes nothing but the time.
     crops, crop   average over that many random crops of that side (the repo preset: 25 of 224) in place of the whole
     flip          average over the picture and its mirror image
+    turn          each crop stands a quarter turn further than the one before
     The average of several views is the mean and the deviation of the mixture of their Gaussians.
     """
     training_mode = model.training
@@ -33,6 +34,7 @@ def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, b
             height, width = min(crop, loaded.shape[2]), min(crop, loaded.shape[3])
             views = [torch.stack([cut(p, height, width, np.random.default_rng((seed, i, c)))
                                   for i, p in zip(index, loaded, strict=True)]) for c in range(crops)]
+            views = [torch.rot90(view, c, (2, 3)) for c, view in enumerate(views)] if turn else views
         if flip:
             views += [view.flip(3) for view in views]
         outputs = [model(images.to_float(view.to(device))) for view in views]

@@ -92,15 +92,16 @@ class Objective:
 
 def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: str | Path, batch: int = 16,
              lr_backbone: float = 3e-4, lr_head: float = 1e-3, loss: str = "nll", crop: int = 0, max_side: int = 512,
-             finetune_graph: str | None = None, synthetic: Callable[..., Any] | None = None, share: float = 0.25,
-             teacher: Distillation | None = None, validation: Pictures | None = None, workers: int = 1,
-             accumulate: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
+             turn: bool = False, finetune_graph: str | None = None, synthetic: Callable[..., Any] | None = None,
+             share: float = 0.25, teacher: Distillation | None = None, validation: Pictures | None = None,
+             workers: int = 1, accumulate: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
 
     data, split     a datasets.Dataset with a Split (its validation part chooses the weights), or Pictures, or a
                     synthetic Pool whose endless batches carry KADID-calibrated scores
     loss            nll, mse (the paper's) or quality_aware (MetaQAP's)
     crop            side of random training crops, 0 for whole pictures
+    turn            crops of the scored pictures are turned by quarter turns
     finetune_graph  singleton, bank or batch; None keeps the model's own
     synthetic       objective of graph pre-training (pretraining.graph_objective), run in a `share` of the micro-batches
     teacher         a Distillation, whose loss is added in every micro-batch
@@ -111,15 +112,15 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     if workers > 1:
         same: dict[str, Any] = dict(
             steps=steps, folder=folder, batch=batch, lr_backbone=lr_backbone, lr_head=lr_head, loss=loss, crop=crop,
-            max_side=max_side, finetune_graph=finetune_graph, synthetic=synthetic, share=share, teacher=teacher,
-            validation=validation, accumulate=accumulate, seed=seed)
+            max_side=max_side, turn=turn, finetune_graph=finetune_graph, synthetic=synthetic, share=share,
+            teacher=teacher, validation=validation, accumulate=accumulate, seed=seed)
         tuned, history = training.launch(workers, finetune, model, data, split, **same, **loop)
         return tuned.to(next(model.parameters()).device), history
     model = with_graph(model, finetune_graph)
     if split is not None:
         validation = Pictures.read(data, split.validation, max_side) if len(split.validation) else validation
         data = Pictures.read(data, split.train, max_side)
-    draw = Draw(data, seed, batch, crop)
+    draw = Draw(data, seed, batch, crop, turn)
     bank = None
     if model.config["finetune_graph"] == "bank":
         bank = images.to_float(draw(0, model.config["bank_size"]).images).to(next(model.parameters()).device)
@@ -133,7 +134,7 @@ def finetune(model: GMIQA, data: Any, split: Any = None, *, steps: int, folder: 
     if validation is not None:
         loop = {"evaluate": _Validation(validation, bank, batch), "select": "best", **loop}
     identity = {"batch": batch, "lr_backbone": lr_backbone, "loss": loss, "crop": crop, "max_side": max_side,
-                "share": objective.share, "finetune_graph": model.config["finetune_graph"],
+                "share": objective.share, "turn": turn, "finetune_graph": model.config["finetune_graph"],
                 "pictures": len(data) if isinstance(data, Pictures) else 0,
                 "teacher": (teacher.file, teacher.weight) if teacher else None}
     try:
@@ -156,10 +157,11 @@ class Draw:
     seed: int
     batch: int
     crop: int
+    turn: bool = False
 
     def __call__(self, k: int, n: int | None = None) -> Target:
         if isinstance(self.data, Pictures):
-            return self.data.batch(self.seed, k, n or self.batch, self.crop)
+            return self.data.batch(self.seed, k, n or self.batch, self.crop, self.turn)
         b = self.data.batch(k, n or self.batch)
         return Target(b.images, b.quality, b.spread, torch.arange(len(b.quality), device=b.quality.device))
 

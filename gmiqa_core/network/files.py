@@ -33,19 +33,24 @@ def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **met
     return path
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GMIQA, dict[str, Any]]:
-    """The model of a file that `save` wrote, in eval mode on `device`, and its meta."""
+def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file; `expected`: what it should be, for the refusal."""
     from safetensors import SafetensorError, safe_open
 
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable {expected} ({error}).") from error
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GMIQA, dict[str, Any]]:
+    """The model of a file that `save` wrote, in eval mode on `device`, and its meta."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist.")
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("gmiqa", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable checkpoint of gmiqa ({error}).") from error
+    tensors, metadata = read(path, "checkpoint of gmiqa")
+    header = json.loads(metadata.get("gmiqa", "null"))
     if header is None:
         raise UserError(f"{path} is a safetensors file, but not a checkpoint of gmiqa; expected one written by a run.")
     model = GMIQA(**header["config"])

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from gmiqa_core import images
 from gmiqa_core.distortions import LEVELS, TYPES, calibration, distort
+from gmiqa_core.network import read
 from gmiqa_core.settings import UserError
 
 STEP = 32  # px between places, whose windows are three times as wide
@@ -53,14 +54,7 @@ class Places:
 
     @classmethod
     def load(cls, path: Path) -> Places:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return cls(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is not a readable model of places ({error}): it belongs beside the checkpoint "
-                            "that names it") from error
+        return cls(read(path, "model of places, which belongs beside the checkpoint that names it")[0])
 
 
 def look(model: Any, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from gmiqa_core import datasets, evaluation, finetuning, network, synthetic
 from gmiqa_core.baselines.svr import FeatureSVR
 from gmiqa_core.distortions import calibration
+from gmiqa_core.scoring.score import distortion_name
 from gmiqa_core.settings import UserError
 from gmiqa_core.settings import load as load_settings
 
@@ -146,7 +147,10 @@ def tables(parts: Parts, rows: np.ndarray, scores: list[Any], model: Any, stack:
                           "n": frame.groupby("sigma part", observed=True).size()})
     inside = (error <= 1.6449 * frame["sigma"]).mean()
     sigma.attrs["coverage"] = float(inside)
+    frame["distortion"] = [s.distortion for s in scores]
+    called = (frame["distortion"] == distortion_name(0)).groupby(frame["subset"]).agg(["mean", "size"]).reset_index()
     best = evaluation.compare(frame["quality_predicted"], frame["statistics"], truth, groups=groups)
     return {"metrics": pd.DataFrame(result), "sigma": sigma, "predictions": frame,
+            "unnamed": called.set_axis(["subset", "called none of these", "n"], axis=1),
             "paired": pd.DataFrame([{"comparison": best.sentence("the released stack", "statistics alone"),
                                      "90 % interval holds": inside}])}

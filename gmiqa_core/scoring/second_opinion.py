@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmiqa_core.network import read
 from gmiqa_core.settings import UserError
 
 NAMES = ("logarithmic", "centre", "scale", "support", "dual", "offset", "gamma", "weights")
@@ -74,13 +75,5 @@ class SecondOpinion:
 
     @classmethod
     def load(cls, path: Path) -> SecondOpinion:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is not a readable second opinion ({error}): it belongs beside the checkpoint "
-                            "that names it") from error
-        return cls(meta.get("features", ""), tensors)
+        tensors, header = read(path, "second opinion, which belongs beside the checkpoint that names it")
+        return cls(header.get("features", ""), tensors)

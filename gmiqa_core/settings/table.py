@@ -40,6 +40,7 @@ _PARAMETERS = [
     P("pool_reuse", int, 24, "batches drawn per distorted picture", low=1, stages=NETWORK),
     P("pool_shrink", float, 1.0, "least size of contents before distortion, as a share of their own", low=0.1, high=1.0,
       stages=TRAINED),
+    P("turn_crops", bool, False, "crops turned by quarter turns, in training and at test", stages=TRAINED),
     P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 for as they are",
       unit="px", low=0, stages=(GRAPH, FINETUNE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),

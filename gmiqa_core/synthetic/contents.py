@@ -91,9 +91,10 @@ def at_least(image: Tensor, side: int) -> Tensor:
     return torch.from_numpy(np.pad(image.cpu().numpy(), missing, mode="symmetric")).to(image.device)
 
 
-def crop_at(image: Tensor, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5), flip: bool = False) -> Tensor:
-    """(3,*size) window of (3,h,w); `at` in [0,1] places it, (0.5, 0.5) in the centre."""
+def crop_at(image: Tensor, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5), flip: bool = False,
+            quarters: int = 0) -> Tensor:
+    """(3,*size) window of (3,h,w); `at` in [0,1] places it, (0.5, 0.5) in the centre. Mirrored, then turned."""
     h, w = image.shape[-2:]
     top, left = round(at[0] * (h - size[0])), round(at[1] * (w - size[1]))
     window = image[:, top : top + size[0], left : left + size[1]]
-    return window.flip(-1) if flip else window
+    return torch.rot90(window.flip(-1) if flip else window, quarters, (-2, -1))

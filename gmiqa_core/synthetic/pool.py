@@ -65,13 +65,16 @@ class SlotPool:
         seed: int,
         device: str | torch.device,
         background: bool,
+        turn: bool = False,
     ):
         for name, value in (("per_cell", per_cell), ("reuse", reuse), ("draws", draws)):
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1; got {value}.")
+        if turn and not crop:
+            raise UserError("Only square crops can be turned: give crop a side, or leave turn out.")
         self.types = tuple(sorted({t for t, _ in cells}))
         self.crop, self.per_cell, self.reuse, self.draws = crop, per_cell, reuse, draws
-        self.seed, self.device, self.background = seed, torch.device(device), background
+        self.seed, self.device, self.background, self.turn = seed, torch.device(device), background, turn
         self.waited = 0.0  # seconds that callers spent on getting pictures
         self.cells = [cells[i] for i in self._rng(ORDER, 0).permutation(len(cells))]
         self._rounds: dict[int, Slots] = {}
@@ -172,14 +175,16 @@ class SlotPool:
     # -- their pictures
 
     def _draw(self, step: int, slots: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Slots in a random crop each, mirrored half of the time."""
+        """Slots in a random crop each, mirrored half of the time, and turned by 0 to 3 quarters if the pool turns."""
         places, flips = rng.random((len(slots), 2)), rng.random(len(slots)) < 0.5
+        quarters = (rng.integers(4, size=len(slots)) if self.turn else np.zeros(len(slots), int)).tolist()
         began = time.perf_counter()
         made = self._get(step, slots.tolist())
         self.waited += time.perf_counter() - began
         pictures = [made[s] for s in slots.tolist()]
         size = (self.crop,) * 2 if self.crop else tuple(min(p.shape[k] for p in pictures) for k in (1, 2))
-        crops = [crop_at(p, size, at, flip) for p, at, flip in zip(pictures, places, flips, strict=True)]  # type: ignore[arg-type]
+        how = zip(pictures, places.tolist(), flips.tolist(), quarters, strict=True)
+        crops = [crop_at(p, size, at, flip, quarter) for p, at, flip, quarter in how]  # type: ignore[arg-type]
         return _batch(torch.stack(crops), self._table(slots))
 
     def _get(self, step: int, slots: list[int]) -> dict[int, Tensor]:

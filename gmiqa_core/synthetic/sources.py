@@ -33,6 +33,7 @@ class Pool(SlotPool):
             of a network that scores shrunken pictures (finetuning.Pictures).
         shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as
             they are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
+        turn: crops are turned by quarter turns as well as mirrored: blur and edges of a pool keep no direction.
         per_cell: pictures of each (type, level) that can be drawn at a time.
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
             None: never, the pool stays as it is.
@@ -50,6 +51,7 @@ class Pool(SlotPool):
         crop: int | None = 128,
         max_side: int = 0,
         shrink: float = 1.0,
+        turn: bool = False,
         per_cell: int = 3,
         reuse: int | None = 8,
         draws: int = 32,
@@ -65,7 +67,7 @@ class Pool(SlotPool):
         if not ids:
             raise UserError("A pool needs at least one distortion type.")
         cells = [(t, v) for t in ids for v in (LEVELS if t else (0,))]
-        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background)
+        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
         self.contents, self.max_side = list(contents), max_side
         self._sizes = (1.0,) if shrink == 1 else tuple(np.linspace(1, shrink, SIZES).tolist())
         pictures = [bring_to_size(c.image, whole) for c in contents]
