@@ -42,7 +42,7 @@ def main() -> None:
         rows.append(finetuning.predict(model, made.pictures, **how).join(made.facts)
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
         V.append(pretraining.all_nodes(model, batch.images, chunk=8))
-        batches.append(replace(batch, images=batch.images[..., :1, :1]))  # the probe is given the nodes
+        batches.append(replace(batch, images=batch.images[..., :1, :1].clone()))  # the probe has the nodes
     frame = pd.concat(rows, ignore_index=True)
     table = metrics(frame["mu"], frame["quality"], frame["content"].to_numpy(), 1000, 0)
     print(f"{args.checkpoint}: {len(contents)} contents of {args.folder}, {len(frame):,} pictures, side {side}, "
