@@ -7,6 +7,9 @@ N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=T
 
 from __future__ import annotations
 
+import functools
+import importlib
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,14 @@ if TYPE_CHECKING:
 def full(x: Tensor) -> Tensor:
     """What autocast left in half precision, as float32; everything else as it is."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+@functools.cache
+def geometric(module: str) -> Any:
+    """A module of torch-geometric, loaded when it is first needed, without its notice that torch.jit goes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return importlib.import_module(f"torch_geometric.{module}")
 
 
 class NodeBuilder(nn.Module):
@@ -52,9 +63,7 @@ class GCN(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, X: Tensor, A: Tensor) -> Tensor:
-        from torch_geometric.nn import DenseGCNConv
-
-        return DenseGCNConv.forward(self, X, A, add_loop=False)  # type: ignore[arg-type]
+        return geometric("nn").DenseGCNConv.forward(self, X, A, add_loop=False)
 
 
 def pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,12 +208,10 @@ def distortion_graph(V: Tensor, E: Tensor, **per_node: Tensor | list) -> Data:
     edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
     whatever is given `per_node`, for example level=, severity=, content=, image=.
     """
-    from torch_geometric.data import Data
-
     n = len(V)
     unit = F.normalize(V.detach(), dim=-1)
     index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
-    return Data(
+    return geometric("data").Data(
         x=V.detach().cpu(),
         edge_index=index,
         edge_attr=E.detach().reshape(n * n, -1).cpu(),
