@@ -20,7 +20,7 @@ META = {
     "sigma_scale": 1.5,
     "temperature": 2.0,
     "max_side": 128,
-    "views": ["whole", "flip"],
+    "positions": ["whole", "flip"],
 }
 
 
@@ -188,6 +188,13 @@ def test_without_a_bundled_model_the_message_says_what_to_do(monkeypatch, tmp_pa
         Scorer()
 
 
+def test_the_checkpoint_that_notebook_40_saves_scores_pictures(tmp_path):
+    made = network.save(network.build("tiny"), tmp_path / "finetuned.safetensors", stage="40_fine_tuning", max_side=64,
+                        dataset="synthetic", split="0", seed=0, held_out=[10], crop=32, views=8, turn=True)
+    score = Scorer(made, "cpu").score(np.zeros((48, 80, 3), np.uint8))
+    assert 0 <= score.quality <= 100 and score.sigma > 0
+
+
 def test_foreign_checkpoints_devices_and_views_are_refused_by_name(tmp_path, checkpoint):
     foreign = tmp_path / "model.pt"
     torch.save({"weights": torch.zeros(3)}, foreign)
@@ -199,7 +206,7 @@ def test_foreign_checkpoints_devices_and_views_are_refused_by_name(tmp_path, che
     with pytest.raises(UserError, match="gpu9"):
         Scorer(checkpoint, "gpu9")
     with pytest.raises(UserError, match="upside-down"):
-        Scorer(model=network.build("tiny"), meta={"views": ["upside-down"]})
+        Scorer(model=network.build("tiny"), meta={"positions": ["upside-down"]})
     with pytest.raises(UserError, match="score head"):
         Scorer(model=network.build("tiny", branches=("type", "level")))
 

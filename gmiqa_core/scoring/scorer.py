@@ -58,9 +58,10 @@ class Prepared:
 class Scorer:
     """Scores pictures with a checkpoint: the bundled one, a file, or a model in hand (`model=`, with its `meta=`).
 
-    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, views,
-    network_side (the longer side that the network sees of a picture of max_side), second_opinion and places (files
-    beside the checkpoint, see second_opinion.py and places.py).
+    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, positions
+    (`whole`, `flip`: a score is their mean), network_side (the longer side that the network sees of a picture of
+    max_side), second_opinion and places (files beside the checkpoint, see second_opinion.py and places.py). The `views`
+    of a checkpoint of notebook 40 are the crops that its own tests average; here pictures are seen whole.
     workers: pictures in work side by side (default: the cores that this process may use).
     """
 
@@ -91,7 +92,7 @@ class Scorer:
         self.target: str = self.meta.get("target", "the data set of its training")
         self.max_side = int(self.meta.get("max_side", 512))
         self.network_side = int(self.meta.get("network_side", self.max_side))
-        self.views = [_view(name) for name in self.meta.get("views", ["whole"])]
+        self.views = [_view(name) for name in self.meta.get("positions", ["whole"])]
         self.workers = workers or cores()
         self._pool = _single_threaded_pool(self.workers)
         self._large = threading.Lock()
