@@ -133,7 +133,7 @@ def main() -> None:
         checkpoint = given.checkpoint or (str(BUNDLED) if BUNDLED.is_file() else "")
         if not checkpoint:
             print("no bundled model: an untrained one of its size")
-            meta = {"max_side": 512, "positions": ["whole", "flip"]}
+            meta = {"max_side": 512}
             checkpoint = str(network.save(network.build("cpu"), folder / "untrained.safetensors", **meta))
         scorer = Scorer(checkpoint, "cpu")
         blocks = fill(folder, given.pictures)

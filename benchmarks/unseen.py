@@ -32,21 +32,19 @@ def main() -> None:
     model, facts = network.load(args.checkpoint, "cpu")
     contents = synthetic.contents(args.folder, limit=args.contents)
     side = args.side or int(facts.get("max_side") or 512)
-    crop = int(facts.get("crop") or 0)
-    views = (facts.get("views") if args.views is None else args.views) or 0
-    how = dict(max_side=side, crops=views if crop else 0, crop=crop, turn=bool(facts.get("turn")))
+    how = finetuning.as_tuned(facts if args.views is None else {**facts, "views": args.views})
 
     V, batches, rows = [], [], []
     for batch in synthetic.test_batches(contents, max_side=side):
         made = Pictures.of_batch(batch)
-        rows.append(finetuning.predict(model, made.pictures, **how).join(made.facts)
+        rows.append(finetuning.predict(model, made.pictures, side, **how).join(made.facts)
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
         V.append(pretraining.all_nodes(model, batch.images, chunk=8))
         batches.append(replace(batch, images=batch.images[..., :1, :1].clone()))  # the probe has the nodes
     frame = pd.concat(rows, ignore_index=True)
     table = metrics(frame["mu"], frame["quality"], frame["content"].to_numpy(), 1000, 0)
     print(f"{args.checkpoint}: {len(contents)} contents of {args.folder}, {len(frame):,} pictures, side {side}, "
-          + (f"mean of {views} crops of {crop}" if how["crops"] else "whole"))
+          + (f"mean of {how['crops']} crops of {how['crop']}" if how["crops"] else "whole"))
     print(table.round(3).to_string())
     by_type = frame.groupby("type").apply(lambda g: pd.Series({
         "srocc within the type": g["mu"].corr(g["quality"], method="spearman"),

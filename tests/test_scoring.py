@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gmiqa_core import images, network
+from gmiqa_core import finetuning, images, network
 from gmiqa_core.scoring import QualityMap, Scorer
 from gmiqa_core.scoring import scorer as scorer_module
 from gmiqa_core.settings import UserError
@@ -20,7 +20,7 @@ META = {
     "sigma_scale": 1.5,
     "temperature": 2.0,
     "max_side": 128,
-    "positions": ["whole", "flip"],
+    "crop": 64, "views": 3, "turn": True,
 }
 
 
@@ -67,14 +67,19 @@ def test_a_score_has_ranges_and_says_whose_opinion_it_is(scorer, folder):
     assert str(score).startswith("quality ")
 
 
-def test_the_score_is_the_mean_over_views_and_its_sigma_that_of_their_mixture(scorer, folder):
-    x = scorer.prepare(folder / "02.png").x[None]
-    with torch.no_grad():
-        mu, sigma = map(torch.cat, zip(*(scorer.model(v) for v in (x, x.flip(-1))), strict=True))
+def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, folder):
     score = scorer.score(folder / "02.png")
-    assert score.quality == pytest.approx(100 * float(mu.mean()), abs=1e-3)
-    expected = 150 * float((sigma.square().mean() + mu.var(unbiased=False)).sqrt())
-    assert score.sigma == pytest.approx(expected, rel=1e-4)
+    said = finetuning.predict(scorer.model, [folder / "02.png"], 128, crops=3, crop=64, turn=True)
+    assert score.quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
+    assert score.sigma == pytest.approx(150 * said["sigma"][0], rel=1e-4)
+    whole = finetuning.predict(scorer.model, [folder / "02.png"], 128)["mu"][0]
+    assert abs(score.quality / 100 - whole) > 1e-4, "crops and the whole agree: this test shows nothing"
+
+
+def test_a_network_tuned_on_whole_pictures_sees_them_whole(folder):
+    scorer = Scorer(model=network.build("tiny"), meta={"max_side": 128, "crop": 0, "views": 8}, device="cpu")
+    said = finetuning.predict(scorer.model, [folder / "02.png"], 128)
+    assert scorer.score(folder / "02.png").quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
 
 
 def test_the_same_picture_gives_exactly_the_same_score_from_everywhere(scorer, folder):
@@ -195,7 +200,7 @@ def test_the_checkpoint_that_notebook_40_saves_scores_pictures(tmp_path):
     assert 0 <= score.quality <= 100 and score.sigma > 0
 
 
-def test_foreign_checkpoints_devices_and_views_are_refused_by_name(tmp_path, checkpoint):
+def test_foreign_checkpoints_and_devices_are_refused_by_name(tmp_path, checkpoint):
     foreign = tmp_path / "model.pt"
     torch.save({"weights": torch.zeros(3)}, foreign)
     truncated = tmp_path / "half.safetensors"
@@ -205,8 +210,6 @@ def test_foreign_checkpoints_devices_and_views_are_refused_by_name(tmp_path, che
             Scorer(path)
     with pytest.raises(UserError, match="gpu9"):
         Scorer(checkpoint, "gpu9")
-    with pytest.raises(UserError, match="upside-down"):
-        Scorer(model=network.build("tiny"), meta={"positions": ["upside-down"]})
     with pytest.raises(UserError, match="score head"):
         Scorer(model=network.build("tiny", branches=("type", "level")))
 

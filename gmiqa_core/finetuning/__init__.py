@@ -8,8 +8,8 @@ distortion and severity.
 """
 
 from gmiqa_core.finetuning.pictures import Pictures, Target, read_all, synthetic_target
-from gmiqa_core.finetuning.predict import predict, side_effect
+from gmiqa_core.finetuning.predict import as_tuned, crop_of, predict, side_effect
 from gmiqa_core.finetuning.tune import LOSSES, Objective, finetune, gaussian_nll, score_loss, with_graph
 
-__all__ = ["LOSSES", "Objective", "Pictures", "Target", "finetune", "gaussian_nll", "predict", "read_all", "score_loss",
-           "side_effect", "synthetic_target", "with_graph"]
+__all__ = ["LOSSES", "Objective", "Pictures", "Target", "as_tuned", "crop_of", "finetune", "gaussian_nll", "predict",
+           "read_all", "score_loss", "side_effect", "synthetic_target", "with_graph"]

@@ -29,12 +29,8 @@ def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, b
     device = next(model.parameters()).device
     mu, sigma = np.zeros(len(pictures)), np.zeros(len(pictures))
     for index, loaded in _equal_sizes(pictures, max_side, batch):
-        views = [loaded]
-        if crops:
-            height, width = min(crop, loaded.shape[2]), min(crop, loaded.shape[3])
-            views = [torch.stack([cut(p, height, width, np.random.default_rng((seed, i, c)))
-                                  for i, p in zip(index, loaded, strict=True)]) for c in range(crops)]
-            views = [torch.rot90(view, c, (2, 3)) for c, view in enumerate(views)] if turn else views
+        views = [torch.stack([crop_of(p, k, crop, turn, (seed, i)) for i, p in zip(index, loaded, strict=True)])
+                 for k in range(crops)] or [loaded]
         if flip:
             views += [view.flip(3) for view in views]
         outputs = [model(images.to_float(view.to(device))) for view in views]
@@ -45,6 +41,19 @@ def predict(model: GMIQA, pictures: Sequence[Any], max_side: int | None = 512, b
         sigma[index] = (variances.mean(0) + (means - mean).square().mean(0)).sqrt().cpu()
     model.train(training_mode)
     return pd.DataFrame({"mu": mu, "sigma": sigma})
+
+
+def as_tuned(facts: dict[str, Any]) -> dict[str, Any]:
+    """The options of `predict` under which a checkpoint was tested, of what was saved with it: how it is to be used."""
+    crop = int(facts.get("crop") or 0)
+    return {"crops": int(facts.get("views") or 0) if crop else 0, "crop": crop, "turn": bool(facts.get("turn"))}
+
+
+def crop_of(picture: Tensor, k: int, crop: int, turn: bool = False, seed: tuple[int, ...] = (0, 0)) -> Tensor:
+    """Random crop number k of a picture (3,H,W), a pure function of seed and k; with `turn` it stands k quarters on."""
+    height, width = (min(crop, side) for side in picture.shape[1:])
+    part = cut(picture, height, width, np.random.default_rng((*seed, k)))
+    return torch.rot90(part, k, (1, 2)) if turn else part
 
 
 def side_effect(model: GMIQA, pictures: Sequence[Any], sides: Sequence[int], batch: int = 8) -> pd.DataFrame:

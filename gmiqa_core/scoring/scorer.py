@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from gmiqa_core import images
+from gmiqa_core import finetuning, images
 from gmiqa_core.scoring.places import Places
 from gmiqa_core.scoring.score import Score, distortion_name
 from gmiqa_core.scoring.second_opinion import SecondOpinion
@@ -39,10 +39,6 @@ SMALLEST = 32  # the backbone halves its input five times
 LARGE = 24_000_000  # pixels: above this, pictures are decoded one at a time, so that memory stays bounded
 GPU_BATCH = 16
 Z90 = 1.6449  # a Gaussian holds 90 % of its mass within this many sigmas
-VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
-    "whole": lambda x: x,
-    "flip": lambda x: x.flip(-1),
-}
 
 
 @dataclass(frozen=True)
@@ -58,10 +54,10 @@ class Prepared:
 class Scorer:
     """Scores pictures with a checkpoint: the bundled one, a file, or a model in hand (`model=`, with its `meta=`).
 
-    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side, positions
-    (`whole`, `flip`: a score is their mean), network_side (the longer side that the network sees of a picture of
-    max_side), second_opinion and places (files beside the checkpoint, see second_opinion.py and places.py). The `views`
-    of a checkpoint of notebook 40 are the crops that its own tests average; here pictures are seen whole.
+    meta (all optional): target, quality_percentiles (101 scores in 0..1), sigma_scale, temperature, max_side,
+    network_side (the longer side that the network sees of a picture of max_side), second_opinion and places (files
+    beside the checkpoint, see second_opinion.py and places.py); views, crop and turn as notebook 40 saves them: a score
+    is then the mean over that many crops, as in its tests (finetuning.as_tuned), else that of the whole picture.
     workers: pictures in work side by side (default: the cores that this process may use).
     """
 
@@ -92,7 +88,7 @@ class Scorer:
         self.target: str = self.meta.get("target", "the data set of its training")
         self.max_side = int(self.meta.get("max_side", 512))
         self.network_side = int(self.meta.get("network_side", self.max_side))
-        self.views = [_view(name) for name in self.meta.get("positions", ["whole"])]
+        self.views = _views(**finetuning.as_tuned(self.meta))
         self.workers = workers or cores()
         self._pool = _single_threaded_pool(self.workers)
         self._large = threading.Lock()
@@ -309,10 +305,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _view(name: str) -> Callable[[Tensor], Tensor]:
-    if name not in VIEWS:
-        raise UserError(f"the checkpoint asks for the view {name!r}: this version knows {', '.join(VIEWS)}")
-    return VIEWS[name]
+def _views(crops: int, crop: int, turn: bool) -> list[Callable[[Tensor], Tensor]]:
+    """What the network sees of pictures (n,3,h,w): the same crops of each, or the whole."""
+    def nth(k: int) -> Callable[[Tensor], Tensor]:
+        return lambda x: torch.stack([finetuning.crop_of(picture, k, crop, turn) for picture in x])
+
+    return [nth(k) for k in range(crops)] or [lambda x: x]
 
 
 def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:
