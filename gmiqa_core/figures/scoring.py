@@ -46,7 +46,7 @@ def score_figure(name: str, picture: Tensor, score: Score, quality_map: QualityM
         right.plot(x * scale, y * scale, "o", mfc="none", mec="white", mew=2, ms=18, clip_on=False,
                    scalex=False, scaley=False)  # whole at the border, and the picture keeps its size
         _scale(low, [score], [""])
-        low.set_xlabel(f"quality, 0 to 100, with 90 % interval; most probable distortion: {_reason(score)}")
+        low.set_xlabel(f"quality, 0 to 100, with 90 % interval; most probable distortion: {score.guess}")
     return figure
 
 
@@ -127,7 +127,3 @@ def _scale(axis: Any, scores: list[Score], labels: list[str]) -> None:
     axis.set(xlim=(0, 100), ylim=(0.4 - len(scores), 0.6), yticks=[-i for i in range(len(labels))], yticklabels=labels)
     axis.spines["left"].set_visible(False)
     axis.tick_params(left=False)
-
-
-def _reason(score: Score) -> str:
-    return f"{score.distortion} ({score.probability:.0%})" if score.distortions else "not known"

@@ -39,12 +39,19 @@ class Score:
         """The probability of `distortion`."""
         return self.distortions[0][1] if self.distortions else math.nan
 
+    @property
+    def guess(self) -> str:
+        """The most probable name with its probability, "perhaps" where the others together are likelier."""
+        if not self.distortions:
+            return "not known"
+        return f"{'' if self.probability >= 0.5 else 'perhaps '}{self.distortion} ({self.probability:.0%})"
+
     def __str__(self) -> str:
         if self.error:
             return f"not scored: {self.error}"
         return (
             f"quality {self.quality:.1f} of 100 (90 %: {self.low:.0f} to {self.high:.0f}); "
-            f"{self.distortion} ({self.probability:.0%}), severity {self.severity:.2f}"
+            f"{self.guess}, severity {self.severity:.2f}"
         )
 
 

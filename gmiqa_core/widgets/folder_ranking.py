@@ -29,8 +29,10 @@ def folder_ranking(scorer: Scorer, pictures: dict[str, Tensor], folder: str = ""
     from gmiqa_core.scoring.folder import find
     from gmiqa_core.widgets.parts import Status
 
-    path = ipw.Text(folder, description="Folder", placeholder="/pictures; empty for the embedded ones",
-                    tooltip="a folder on the machine that runs this notebook")  # fmt: skip
+    path = ipw.Text(
+        folder, description="Folder", placeholder="/pictures; empty for the embedded ones",
+        tooltip="a folder on the machine that runs this notebook", layout=ipw.Layout(width="30em"),
+    )  # fmt: skip
     deeper = ipw.Checkbox(False, description="and the folders inside", indent=False)
     deeper.layout.width = "auto"
     start = ipw.Button(description="Rank", button_style="primary", tooltip="score every picture and sort")
@@ -105,7 +107,7 @@ def ranking_table(rows: list[tuple[str, Any, Score]]) -> str:
         cells.append(
             f"<tr><td class='n'>{rank}</td><td><img alt='' src='{url}'></td><th scope='row'>{html.escape(name)}</th>"
             f"<td class='n'>{score.quality:.0f} ± {score.sigma:.0f}</td>"
-            f"<td>{score.distortion} ({score.probability:.0%})</td></tr>"
+            f"<td>{html.escape(score.guess)}</td></tr>"
         )
     for name, _, score in rows:
         if score.error:

@@ -34,8 +34,9 @@ STYLE = """<style>
 .gmiqa .scale i { position: absolute; top: 0; bottom: 0; border-radius: 5px; background: #0072b266; }
 .gmiqa .scale b { position: absolute; top: -4px; width: 4px; height: 18px; border-radius: 2px; background: #0072b2; }
 .gmiqa .ends { display: flex; justify-content: space-between; }
-.gmiqa .guess { display: grid; grid-template-columns: minmax(9em, 14em) 1fr 3em; gap: 8px; align-items: center; }
-.gmiqa .guess span { height: 8px; border-radius: 4px; background: #e69f00; min-width: 2px; }
+.gmiqa .guess { display: flex; flex-wrap: wrap; justify-content: space-between; margin-bottom: 6px; }
+.gmiqa .guess i { flex: 0 0 100%; } .gmiqa .guess i::before { content: ""; display: block; width: var(--p);
+  height: 6px; border-radius: 3px; background: #e69f00; min-width: 2px; }
 .gmiqa table { border-collapse: collapse; } .gmiqa td, .gmiqa th { padding: 4px 14px 4px 0; text-align: left; }
 .gmiqa td.n { text-align: right; font-variant-numeric: tabular-nums; } .gmiqa td img { height: 56px; }
 .gmiqa .said { padding: 6px 12px; border-left: 4px solid #009e73; background: #009e7314; border-radius: 4px; }
@@ -125,7 +126,7 @@ class Chooser(ipw.VBox):
         self.upload.layout.width = "auto"
         self.path = ipw.Text(
             description="or path", placeholder="/pictures/photo.jpg, then Enter", continuous_update=False,
-            tooltip="path of a picture on the machine that runs this notebook",
+            tooltip="path of a picture on the machine that runs this notebook", layout=ipw.Layout(width="26em"),
         )  # fmt: skip
         note = ipw.HTML(f"<div class='gmiqa soft'>up to {UPLOAD_MB} MB; larger files by their path</div>")
         self.examples.observe(self.status.guard(self._example), "value")
@@ -192,7 +193,7 @@ def card(score: Score, name: str = "") -> str:
     if score.percentile == score.percentile:  # not NaN
         rank = f", above {score.percentile:.0f}&nbsp;% of that data set's pictures"
     guesses = "".join(
-        f"<div class='guess'><div>{html.escape(guess)}</div><span style='width:{100 * p:.0f}%'></span>{p:.0%}</div>"
+        f"<div class='guess'><span>{html.escape(guess)}</span><span>{p:.0%}</span><i style='--p:{p:.0%}'></i></div>"
         for guess, p in score.distortions[:3]
     )
     return (
