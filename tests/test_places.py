@@ -7,7 +7,7 @@ import torch
 from gmiqa_core import network, synthetic
 from gmiqa_core.distortions import distort
 from gmiqa_core.scoring import Scorer, places
-from gmiqa_core.scoring.places import Places, look, partly_distorted
+from gmiqa_core.scoring.places import BATCH, OWN, STEP, Objective, Places, partly_distorted
 from gmiqa_core.scoring.scorer import BUNDLED
 from gmiqa_core.settings import UserError
 
@@ -25,26 +25,48 @@ def seeing():
 
 
 @pytest.fixture(scope="module")
-def learned(seeing):
-    scenes = [c.image for c in synthetic.contents("embedded", limit=20) if c.kind == "generated"]
-    return places.fit(seeing, scenes, 256, seed=0, count=160, steps=500)
+def scenes():
+    return [c.image for c in synthetic.contents("embedded", limit=20) if c.kind == "generated"]
+
+
+@pytest.fixture(scope="module")
+def learned(seeing, scenes, tmp_path_factory):
+    return places.fit(seeing, scenes, scenes, scenes, 256, 0, 100, tmp_path_factory.mktemp("places"), side=96)
 
 
 def test_statistics_of_a_place_are_those_of_its_window(model):
-    x = torch.rand(3, 160, 224)
-    seen = look(model, x)
-    stage = model.backbone((x[None] - model.mean) / model.std)[0][0]  # stride 4: a place is 8 x 8, its window 24 x 24
-    window = stage[:, 8:32, 16:40].flatten(1)
-    n = len(stage)
-    assert seen.shape[1:] == (5, 7)
-    torch.testing.assert_close(seen[:n, 2, 3], window.mean(1), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(seen[n:2 * n, 2, 3], window.std(1, correction=0), atol=2e-3, rtol=1e-3)
-    assert look(model, torch.rand(3, 33, 400)).shape[1:] == (1, 12)
+    x, places = torch.rand(1, 3, 160, 224), Places.of(model).eval()
+    seen = places.look(x)[0]
+    maps = model.backbone((x - model.mean) / model.std)[0][0]  # stride 4: a place is 4 x 4, its window 12 x 12
+    window, n, first = maps[:, 4:16, 8:20].flatten(1), len(maps), 2 * OWN
+    assert seen.shape[1:] == (10, 14)
+    torch.testing.assert_close(seen[first:first + n, 2, 3], window.mean(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(seen[first + n:first + 2 * n, 2, 3], window.std(1, correction=0), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(seen[:3, 2, 3], x[0, :, 16:64, 32:80].mean((1, 2)), atol=1e-5, rtol=1e-4)
+    assert places.severity(torch.rand(3, 33, 400)).shape == (2, 25)
+
+
+def test_crops_are_a_pure_function_of_the_step_and_lists_are_drawn_alike():
+    dark, bright = torch.zeros(3, 80, 70, dtype=torch.uint8), torch.full((3, 300, 200), 255, dtype=torch.uint8)
+    objective = Objective([[dark] * 9, [bright]], 256, 64, seed=3)
+    drawn = [objective.draw(step) for step in range(4)]
+    again = objective.draw(2)
+    assert torch.equal(drawn[2][0], again[0]) and torch.equal(drawn[2][1], again[1])
+    assert drawn[0][0].shape == (BATCH, 3, 64, 64) and drawn[0][1].shape == (BATCH, 64 // STEP, 64 // STEP)
+    share = torch.cat([x.flatten(1).median(1).values > 0.5 for x, _ in drawn]).float().mean()
+    assert 0.25 < share < 0.75
+
+
+def test_faint_crops_differ_where_nothing_is_spoiled(scenes):
+    plain, faint = (Objective([scenes], 256, 64, 0, share).draw(0) for share in (0.0, 1.0))
+    left = Objective([scenes], 256, 64, 0, 0.0).draw(0)[0]
+    assert torch.equal(plain[0], left) and (plain[0] - faint[0]).abs().amax((1, 2, 3)).min() > 0
+    assert faint[1].amax((1, 2)).min() < 0.5 < faint[1].max(), "all over is not spoiled, a part of it is"
 
 
 def test_a_partly_distorted_picture_differs_where_its_severity_says():
     x, rng = torch.rand(3, 96, 128), np.random.default_rng(0)
-    seen = [partly_distorted(x, rng) for _ in range(30)]
+    seen = [partly_distorted(x, rng) for _ in range(120)]
     assert any(not severity.any() for _, severity in seen)  # undistorted ones are among them
     for y, severity in seen:
         outside = severity == 0
@@ -64,7 +86,7 @@ def test_the_spoiled_quadrant_of_an_unseen_picture_is_found(seeing, learned):
             part = (slice(h * (place // 2), h * (place // 2) + h), slice(w * (place % 2), w * (place % 2) + w))
             spoiled = x.clone()
             spoiled[:, *part] = distort(x[None], kind, 5, [number])[0][:, *part]
-            severity = learned.severity(seeing, spoiled)
+            severity = learned.severity(spoiled)
             rows, columns = severity.shape
             row, column = divmod(int(severity.argmax()), columns)
             hits.append((row + 0.5 >= rows / 2, column + 0.5 >= columns / 2) == (place // 2 == 1, place % 2 == 1))
@@ -76,7 +98,7 @@ def test_a_file_gives_the_same_places_and_the_map_shares_the_score_out(seeing, l
     checkpoint = network.save(seeing, tmp_path / "model.safetensors", places="places.safetensors", max_side=256)
     scorer = Scorer(checkpoint, "cpu")
     x = synthetic.contents("embedded", limit=1)[0].image
-    assert Places.load(tmp_path / "places.safetensors").severity(seeing, torch.rand(3, 64, 64)).shape == (2, 2)
+    assert Places.load(tmp_path / "places.safetensors").severity(torch.rand(3, 64, 64)).shape == (4, 4)
     values = scorer.quality_map(x).values
     assert values.mean() == pytest.approx(scorer.score(x).quality, abs=2) and values.std() > 0
     assert np.array_equal(values, Scorer(checkpoint, "cpu", workers=1).quality_map(x).values)
@@ -88,5 +110,9 @@ def test_a_foreign_file_is_no_model_of_places(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="places.safetensors"):
         Places.load(path)
-    with pytest.raises(UserError, match="0.weight"):
-        Places({})
+
+
+def test_tensors_of_another_network_are_no_model_of_places(seeing, tmp_path):
+    network.save(seeing, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="model of places"):
+        Places.load(tmp_path / "model.safetensors")

@@ -72,7 +72,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
              "csv_group": "group", "max_side": 64, "split": "0"}
     (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
     network.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
-    tables = release(tmp_path / "run", tmp_path / "out", count=300, places_count=12, names_count=60)
+    tables = release(tmp_path / "run", tmp_path / "out", count=300, places_steps=2, names_count=60)
     assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
     assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
     assert tables["unnamed"]["n"].sum() == len(tables["predictions"])

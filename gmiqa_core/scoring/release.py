@@ -77,10 +77,11 @@ def fit_with_severity(opinion: FeatureSVR, pictures: list[Any], quality: np.ndar
 
 
 def release(run: Path, folder: Path, cache: Path | None = None, target: str = "",
-            count: int = 1800, names_count: int = 4000, places_count: int = 6000) -> dict[str, pd.DataFrame]:
+            count: int = 1800, names_count: int = 6000, places_steps: int = 3000) -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors, second_opinion.safetensors and places.safetensors from a finished run; return its
     tables. `count` distorted pictures teach the second opinion about severity, `names_count` the branches that name
-    them, `places_count` partly distorted ones the model of places."""
+    them; the model of places is trained for `places_steps` steps, in run/places. Photographs that stand for what is in
+    order, in names and places, are those of the better half of scores."""
     from gmiqa_core.scoring import Scorer, naming, places
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
@@ -99,8 +100,11 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     spoken = np.asarray(opinion.predict(held))
     stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
     residual = (stack.stack(said["mu"].to_numpy(), spoken) - parts.quality(split.validation)) / said["sigma"].to_numpy()
-    ordinary = np.random.default_rng(p.seed).permutation(len(learn))[: names_count // 5]
-    naming.refit(model, contents[0], p.max_side, p.seed, names_count, [learn[k] for k in ordinary])
+    quality = parts.quality(split.train)
+    good = [learn[k] for k in np.random.default_rng(p.seed).permutation(len(learn)) if quality[k] >= np.median(quality)]
+    found = places.fit(model, [c.image for c in contents[0]], good, learn, p.max_side, p.seed, places_steps,
+                       run / "places")
+    naming.refit(model, contents[0], p.max_side, p.seed, names_count, good[: names_count // 8])
     temperature, types = naming.calibrate(model, contents[2][:24], p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])
     meta = {
@@ -112,10 +116,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
         "recipe": "params/bundled.yaml", "seed": p.seed,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    pristine = [c.image for c in contents[0]]
-    shown = [*learn, *pristine * max(1, len(learn) // (3 * len(pristine)))]  # about three photographs in four
-    order = np.random.default_rng(p.seed).permutation(len(shown))
-    places.fit(model, [shown[k] for k in order], p.max_side, p.seed, places_count).save(folder / "places.safetensors")
+    found.save(folder / "places.safetensors")
     stack.save(folder / "second_opinion.safetensors")
     network.save(model, folder / "model.safetensors", torch.float16, **meta)
     scores = list(Scorer(folder / "model.safetensors", "cpu").score_many(parts.paths(split.test)))

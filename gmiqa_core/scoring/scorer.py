@@ -80,6 +80,8 @@ class Scorer:
         self.meta: dict[str, Any] = dict(meta or {})
         self.opinion: SecondOpinion | None = _beside(checkpoint, self.meta.get("second_opinion"), SecondOpinion)
         self.places: Places | None = _beside(checkpoint, self.meta.get("places"), Places)
+        if self.places is not None:
+            self.places.to(self.device)
         self.branches = tuple(self.model.config["branches"])
         if "score" not in self.branches:
             raise UserError(
@@ -121,7 +123,7 @@ class Scorer:
         """A prepared picture (3,h,w) -> its quality, 0..1, and 1 - severity of its places (rows, columns)."""
         assert self.places is not None, "the checkpoint names no model of places"
         seen = _shrunk(x[None], self.network_side / max(x.shape[1:]))[0]
-        spoiled = self._pool.submit(self.places.severity, self.model, seen)
+        spoiled = self._pool.submit(self.places.severity, seen)
         quality = self._pool.submit(self.forward, x[None]).result()[0, 0]
         return quality.clamp(0, 1), 1 - spoiled.result()
 
