@@ -16,6 +16,7 @@ from gmiqa_core.backbone import SCResNet
 from gmiqa_core.baselines.base import Baseline
 from gmiqa_core.baselines.nss import luminance, mscn
 from gmiqa_core.finetuning import Pictures, read_all
+from gmiqa_core.mobilenet import MEAN, STD
 
 CHUNK = 64  # pictures decoded at a time
 
@@ -131,8 +132,8 @@ class _Pooled(nn.Module):
         self.linear = nn.Linear(self.backbone.outputs, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, start)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.backbone((x - self.mean) / self.std).mean((2, 3))).squeeze(1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
 from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
+from gmiqa_core.mobilenet import MEAN, STD
 from gmiqa_core.network.presets import PRESETS, checked
 from gmiqa_core.settings import UserError, did_you_mean
 
@@ -68,8 +69,8 @@ class GMIQA(nn.Module):
             self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"])
         if "score" in c["branches"]:
             self.score_head = ScoreHead(c["node_width"], edge_width, c["head_hidden"])
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
             self.register_buffer("bank", torch.zeros(c["bank_size"], c["node_width"] + pooled * edge_inputs))
         self.backbone_frozen = False

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from gmiqa_core import images, training
 from gmiqa_core.backbone import SCResNet
 from gmiqa_core.distortions import LEVELS, TYPES, calibration, distort
+from gmiqa_core.mobilenet import MEAN, STD
 from gmiqa_core.network import read
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.contents import at_least, crop_at
@@ -54,8 +55,8 @@ class Places(nn.Module):
         self.around = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=3, dilation=3)
         self.drop = nn.Dropout2d(0.1)
         self.last = nn.Conv2d(HIDDEN, 1, 1)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.look(x)

@@ -68,7 +68,7 @@ def distortion_explorer(scorer: Scorer, pictures: dict[str, Tensor], type: str =
         steps, t, v = state["steps"], TYPES[kind.value - 1], level.value
         picture, score = steps(t.id, v)
         words = f"{t.title}, level {v}" if v else "as it is"
-        caption = f"{html.escape(words)}: <b>{score.quality:.0f}</b> of 100; {html.escape(score.guess)}"
+        caption = f"{html.escape(words)}: <b>{score.quality:.0f}</b> of 100; guess: {html.escape(score.guess)}"
         shown.value = figure(picture, f"{state['name']}, {words}: quality {score.quality:.0f} of 100", caption)
         curve.value = curve_svg(steps.known(t.id), v, t.title, t.parameter, t.levels)
         status.say("")
