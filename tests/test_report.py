@@ -140,6 +140,7 @@ def test_the_gallery_holds_a_page_and_a_picture_of_every_notebook_and_nothing_de
         text = (tmp_path / "gallery" / page).read_text(encoding="utf-8")
         linked = {link for link in re.findall(r'(?:href|src)="([^"#:]+)"', text)}
         assert linked and linked <= files, f"{page}: {linked - files}"
+        assert not re.search(r'<div class="sheet">\s*</div>', text), f"{page} has an empty frame"
 
 
 def test_the_gallery_shows_embedded_pictures_only_and_finished_stages_only(shown, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ from gmiqa_core.settings import UserError
 
 
 def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **meta: Any) -> Path:
-    """Weights, options and `meta` (JSON-able) in one safetensors file, written aside and then renamed.
+    """Weights, options and `meta` (JSON-able) in one safetensors file.
 
     dtype    torch.float16 halves the file; load returns float32 all the same
     """
+    tensors = {key: value.to(dtype) if dtype and value.is_floating_point() else value
+               for key, value in model.state_dict().items()}
+    return write(path, tensors, gmiqa=json.dumps({"config": model.config, "start": model.start, "meta": meta}))
+
+
+def write(path: str | Path, tensors: Mapping[str, torch.Tensor], **header: str) -> Path:
+    """One safetensors file, written aside and then renamed: a killed run leaves the old one or none."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in model.state_dict().items()
-    }
-    header = {"gmiqa": json.dumps({"config": model.config, "start": model.start, "meta": meta})}
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, aside, metadata=header)
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside, metadata=header)
     os.replace(aside, path)
     return path
 

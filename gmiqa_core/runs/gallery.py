@@ -35,11 +35,12 @@ def make(run: Path, to: Path) -> tuple[int, int]:
     items = []
     for part in parts:
         pages.notebook_page(part.folder / f"{part.name}.ipynb", fresh / f"{part.name}.html")
-        shown, image = _picture(part, fresh), ""
+        shown, figure = _picture(part, fresh), ""
         if shown:
-            image = f'<img src="{shown.name}" alt="{escape(part.entries("figures")[0]["alt"], quote=True)}">'
+            alt = escape(part.entries("figures")[0]["alt"], quote=True)
+            figure = f'<figure><div class="sheet"><img src="{shown.name}" alt="{alt}"></div></figure>'
         items.append(f'<section><h2><a href="{part.name}.html">{part.name[:2]} {escape(part.title)}</a></h2>'
-                     f'<p>{escape(part.question)}</p><figure><div class="sheet">{image}</div></figure></section>')
+                     f'<p>{escape(part.question)}</p>{figure}</section>')
     body = ('<header class="top"><h1>Every notebook, executed</h1><p>Made from one run on the embedded pictures; '
             f'<a href="report.html">its report</a>.</p></header><main>{"".join(items)}</main>')
     (fresh / "index.html").write_text(pages.page("gmiqa: gallery", body), encoding="utf-8")

@@ -24,7 +24,7 @@ from gmiqa_core import images, training
 from gmiqa_core.backbone import SCResNet
 from gmiqa_core.distortions import LEVELS, TYPES, calibration, distort
 from gmiqa_core.mobilenet import MEAN, STD
-from gmiqa_core.network import read
+from gmiqa_core.network import read, write
 from gmiqa_core.settings import UserError
 from gmiqa_core.synthetic.contents import at_least, crop_at
 
@@ -83,10 +83,8 @@ class Places(nn.Module):
         return window(torch.sigmoid(self(x[None].to(self.last.weight.device))))[0].double().cpu()
 
     def save(self, path: Path) -> None:
-        from safetensors.torch import save_file
-
-        tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, path, metadata={"places": json.dumps(self.options)})
+        half = {name: v.half() if v.is_floating_point() else v for name, v in self.state_dict().items()}
+        write(path, half, places=json.dumps(self.options))
 
     @classmethod
     def load(cls, path: Path) -> Places:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmiqa_core.network import read
+from gmiqa_core.network import read, write
 from gmiqa_core.settings import UserError
 
 NAMES = ("logarithmic", "centre", "scale", "support", "dual", "offset", "gamma", "weights")
@@ -68,10 +68,8 @@ class SecondOpinion:
                                      for name, a in arrays.items()})
 
     def save(self, path: Path) -> None:
-        from safetensors.torch import save_file
-
         half = {name: value.half() if name == "support" else value for name, value in self.tensors.items()}
-        save_file(half, path, metadata={"features": self.features, "what": "gmiqa second opinion"})
+        write(path, half, features=self.features, what="gmiqa second opinion")
 
     @classmethod
     def load(cls, path: Path) -> SecondOpinion:
