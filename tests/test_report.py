@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gmiqa_core.runs.stage import Stage
 from gmiqa_core.settings import load
 
 matplotlib.use("Agg")
+ROOT = Path(__file__).parents[1]
 EVALUATE, GRAPH, META, EMBED = "50_evaluation", "30_distortion_graphs", "20_meta_pretraining", "70_embeddings"
 
 
@@ -112,6 +114,29 @@ def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
     assert pages.first_words(tmp_path / "a.ipynb") == ("A title", "Does it work?")
     text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
     assert "<title>A title</title>" in text and "one" in text and "//" not in re.sub(r"data:\S+", "", text[:300])
+
+
+def test_every_formula_of_the_notebooks_can_be_set_without_a_network():
+    import nbformat
+
+    from gmiqa_core.runs import formulas
+    texts = [cell.source for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+             for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    tex = {found for text in texts for found in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
+    assert len(tex) > 20 and [t for t in sorted(tex) if not formulas.picture(t).startswith("<img")] == []
+    assert formulas.picture(r"\nosuch{") == r"<code>\nosuch{</code>"
+
+
+def test_a_page_shows_formulas_as_pictures_and_leaves_code_alone(tmp_path):
+    import nbformat
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# A\n\n| a | b |\n|---|---|\n| $x_i | y$ | `$HOME$` |\n\nCosts $a_b*c*d$."),
+        nbformat.v4.new_code_cell("print('$not$')", outputs=[
+            nbformat.v4.new_output("display_data", {"text/markdown": r"about $\sigma$"})])])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<img[^>]*class="formula"[^>]*src="data:image/svg\+xml;base64,', text)) == 3
+    assert 'alt="a_b*c*d"' in html.unescape(text) and "$HOME$" in text and "$not$" in text and "http" not in text
 
 
 @pytest.fixture

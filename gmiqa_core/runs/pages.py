@@ -11,18 +11,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gmiqa_core.runs import formulas
 from gmiqa_core.runs.provenance import repository_root
 
 LARGE = 250_000  # bytes above which a picture in a page is compressed
 OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))")
 
 
-def page(title: str, body: str, head: str = "") -> str:
+def page(title: str, body: str) -> str:
     """A complete page; everything that it shows is in it."""
     look = (Path(__file__).with_name("look.css")).read_text(encoding="utf-8")
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-            f"<style>{look}</style>\n{head}</head>\n<body>\n{body}\n<script>{OPEN_FOR_PRINT}</script>\n</body>\n</html>\n")
+            f"<style>{look}</style>\n</head>\n<body>\n{body}\n<script>{OPEN_FOR_PRINT}</script>\n</body>\n</html>\n")
 
 
 def picture(folder: Path, figure: dict[str, Any], link: str = "") -> str:
@@ -103,17 +104,16 @@ def first_words(notebook: Path) -> tuple[str, str]:
 
 def notebook_page(notebook: Path, to: Path) -> Path:
     """An executed notebook as a page in the report's look, widgets left out, pictures recompressed."""
+    import nbformat
     from nbconvert import HTMLExporter  # imported late: it takes a second
 
-    body, _ = HTMLExporter(template_name="basic").from_filename(str(notebook))
+    shown = formulas.drawn(nbformat.read(notebook, 4))
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
     body = re.sub(r'data:image/png;base64,([A-Za-z0-9+/=\s]+)', _recompressed, body)
     body = re.sub(r'<script type="application/vnd\.jupyter\.widget.*?</script>', "", body, flags=re.S)
     body = body.replace(f"{repository_root()}/", "")
     title, _ = first_words(notebook)
-    # Formulas stay TeX without a network; with one, MathJax sets them.
-    math_head = ('<script async src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"></script>\n'
-                 "<script>window.MathJax={tex:{inlineMath:[['$','$']]}}</script>\n" if "$" in body else "")
-    to.write_text(page(title, f'<main class="notebook">{body}</main>', math_head), encoding="utf-8")
+    to.write_text(page(title, f'<main class="notebook">{body}</main>'), encoding="utf-8")
     return to
 
 
