@@ -45,5 +45,5 @@ def picture(tex: str) -> str:
         return f"<code>{escape(tex)}</code>"
     # One line of TeX must not break a line or a cell of Markdown.
     alt = escape(tex, quote=True).replace("|", "&#124;").replace("\\", "&#92;").replace("_", "&#95;")
-    code = base64.b64encode(svg.getvalue()).decode()
-    return f'<img class="formula" style="vertical-align:-{depth:.2f}pt" alt="{alt}" src="data:image/svg+xml;base64,{code}">'
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
+    return f'<img class="formula" style="vertical-align:-{depth:.2f}pt" alt="{alt}" src="{source}">'
