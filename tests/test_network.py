@@ -193,3 +193,13 @@ def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
     training = network.cost(model, 64, 1, training=True, repeats=1)
     assert training.loc["backbone", "gflop"] > 2.5 * one.loc["backbone", "gflop"]
     assert (four["ms"] > 0).all()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    from gmiqa_core.network import files
+    path = network.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        network.write(path, {"x": torch.zeros(2)}, what="two")
+    tensors, header = network.read(path, "file")
+    assert torch.equal(tensors["x"], torch.ones(2)) and header == {"what": "one"}

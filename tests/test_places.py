@@ -1,14 +1,17 @@
 """Places: what is learned from partly distorted pictures finds the spoiled part of others; the file, and the map."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gmiqa_core import network, synthetic
 from gmiqa_core.distortions import distort
-from gmiqa_core.scoring import Scorer, places
-from gmiqa_core.scoring.places import BATCH, OWN, STEP, Objective, Places, partly_distorted
+from gmiqa_core.scoring import Scorer, spoiling
+from gmiqa_core.scoring.places import OWN, STEP, Places
 from gmiqa_core.scoring.scorer import BUNDLED
+from gmiqa_core.scoring.spoiling import BATCH, SPOILED, WORSE, Objective, gradually_changed, partly_distorted
 from gmiqa_core.settings import UserError
 
 
@@ -31,7 +34,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def learned(seeing, scenes, tmp_path_factory):
-    return places.fit(seeing, scenes, scenes, scenes, 256, 0, 100, tmp_path_factory.mktemp("places"), side=96)
+    return spoiling.fit(seeing, scenes, scenes, scenes, 256, 0, 100, tmp_path_factory.mktemp("places"), side=96)
 
 
 def test_statistics_of_a_place_are_those_of_its_window(model):
@@ -58,9 +61,8 @@ def test_crops_are_a_pure_function_of_the_step_and_lists_are_drawn_alike():
 
 
 def test_faint_crops_differ_where_nothing_is_spoiled(scenes):
-    plain, faint = (Objective([scenes], 256, 64, 0, share).draw(0) for share in (0.0, 1.0))
-    left = Objective([scenes], 256, 64, 0, 0.0).draw(0)[0]
-    assert torch.equal(plain[0], left) and (plain[0] - faint[0]).abs().amax((1, 2, 3)).min() > 0
+    plain, faint = (Objective([scenes], 256, 64, 0, replace(SPOILED, faint=share)).draw(0) for share in (0.0, 1.0))
+    assert (plain[0] - faint[0]).abs().amax((1, 2, 3)).min() > 0
     assert faint[1].amax((1, 2)).min() < 0.5 < faint[1].max(), "all over is not spoiled, a part of it is"
 
 
@@ -75,6 +77,27 @@ def test_a_partly_distorted_picture_differs_where_its_severity_says():
             assert not torch.equal(y, x)
     again = partly_distorted(x, np.random.default_rng(0))
     assert torch.equal(again[0], seen[0][0])
+
+
+def test_a_gradual_change_has_no_edge():
+    x = torch.full((3, 128, 160), 0.5)
+    x[:, ::2] += 0.1
+    rng, steps = np.random.default_rng(0), []
+    for _ in range(40):
+        change = (gradually_changed(x, rng) - x)[:, 1::2]
+        steps.append(float(change.diff(dim=2).abs().max() / change.abs().max().clamp(min=1e-6)))
+    assert max(steps) < 0.15 and gradually_changed(x, np.random.default_rng(3)).ne(x).any()
+
+
+def test_the_second_phase_has_sharper_edges_and_stronger_levels():
+    x, soft, strong = torch.rand(3, 96, 128), {}, {}
+    for phase in (SPOILED, WORSE):
+        rng = np.random.default_rng(1)
+        seen = [severity for _, severity in (partly_distorted(x, rng, phase) for _ in range(150)) if severity.any()]
+        inside = [severity / severity.max() for severity in seen]
+        soft[phase] = float(np.mean([((part > 0.02) & (part < 0.98)).float().mean() for part in inside]))
+        strong[phase] = float(np.mean([severity.max() for severity in seen]))
+    assert soft[WORSE] < 0.7 * soft[SPOILED] and strong[WORSE] > strong[SPOILED]
 
 
 def test_the_spoiled_quadrant_of_an_unseen_picture_is_found(seeing, learned):

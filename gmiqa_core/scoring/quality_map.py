@@ -18,6 +18,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from gmiqa_core.scoring.scorer import Scorer
 
+LARGEST = 640  # longer side of the picture whose places are looked at
 SMALLEST_TILE = 96
 TILES_A_SIDE = 4  # of the longer side
 CELL = 16  # pixels of the prepared picture per cell of the map
@@ -41,12 +42,13 @@ class QualityMap:
 
 def quality_map(scorer: Scorer, picture: Any) -> QualityMap:
     """The map of a picture: a path, bytes, PIL image, array or tensor."""
-    prepared = scorer.prepare(picture)
-    x = prepared.x
     if scorer.places is not None:
-        quality, unharmed = scorer.unharmed(x)
+        prepared = scorer.prepare(picture, LARGEST)
+        quality, unharmed = scorer.unharmed(prepared.x)
         shared = 100 * (quality * unharmed / unharmed.mean()).clamp(0, 1)
         return QualityMap(shared.numpy().astype(np.float32), prepared.width, prepared.height)
+    prepared = scorer.prepare(picture)
+    x = prepared.x
     tile = max(SMALLEST_TILE, round(max(x.shape[1:]) / TILES_A_SIDE))
     tops, lefts = _starts(x.shape[1], tile), _starts(x.shape[2], tile)
     tiles = [x[None, :, top : top + tile, left : left + tile] for top in tops for left in lefts]

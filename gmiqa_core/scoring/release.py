@@ -80,9 +80,9 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
             count: int = 1800, names_count: int = 6000, places_steps: int = 3000) -> dict[str, pd.DataFrame]:
     """Write folder/model.safetensors, second_opinion.safetensors and places.safetensors from a finished run; return its
     tables. `count` distorted pictures teach the second opinion about severity, `names_count` the branches that name
-    them; the model of places is trained for `places_steps` steps, in run/places. Photographs that stand for what is in
-    order, in names and places, are those of the better half of scores."""
-    from gmiqa_core.scoring import Scorer, naming, places
+    them; the first phase of the model of places has `places_steps` steps, in run/places. Photographs that stand for
+    what is in order, in names and there, are those of the better half of scores."""
+    from gmiqa_core.scoring import Scorer, naming, spoiling
     from gmiqa_core.scoring.second_opinion import SecondOpinion
 
     p = parameters(run)
@@ -102,8 +102,8 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     residual = (stack.stack(said["mu"].to_numpy(), spoken) - parts.quality(split.validation)) / said["sigma"].to_numpy()
     quality = parts.quality(split.train)
     good = [learn[k] for k in np.random.default_rng(p.seed).permutation(len(learn)) if quality[k] >= np.median(quality)]
-    found = places.fit(model, [c.image for c in contents[0]], good, learn, p.max_side, p.seed, places_steps,
-                       run / "places")
+    found = spoiling.fit(model, [c.image for c in contents[0]], good, learn, p.max_side, p.seed, places_steps,
+                         run / "places")
     naming.refit(model, contents[0], p.max_side, p.seed, names_count, good[: names_count // 8])
     temperature, types = naming.calibrate(model, contents[2][:24], p.max_side, p.seed)
     everything = np.concatenate([split.train, split.validation])

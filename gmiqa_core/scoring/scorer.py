@@ -120,11 +120,12 @@ class Scorer:
         return quality_map(self, picture)
 
     def unharmed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A prepared picture (3,h,w) -> its quality, 0..1, and 1 - severity of its places (rows, columns)."""
+        """A prepared picture (3,h,w) -> its quality, 0..1, and 1 - severity of its places (rows, columns). The places
+        are seen as they are: shrinking hides what spoils them."""
         assert self.places is not None, "the checkpoint names no model of places"
-        seen = _shrunk(x[None], self.network_side / max(x.shape[1:]))[0]
-        spoiled = self._pool.submit(self.places.severity, seen)
-        quality = self._pool.submit(self.forward, x[None]).result()[0, 0]
+        spoiled = self._pool.submit(self.places.severity, x)
+        whole = _shrunk(x[None], self.max_side / max(x.shape[1:]))
+        quality = self._pool.submit(self.forward, whole).result()[0, 0]
         return quality.clamp(0, 1), 1 - spoiled.result()
 
     def close(self) -> None:
@@ -136,13 +137,13 @@ class Scorer:
         over = self._pool.map if self.device.type == "cpu" else map
         return list(over(lambda x: self.forward(x, longer), inputs))
 
-    def prepare(self, picture: Any) -> Prepared:
-        """Decode, bring to max_side, pad: what `forward` takes."""
-        size = file_size(picture)
+    def prepare(self, picture: Any, max_side: int = 0) -> Prepared:
+        """Decode, bring to max_side (0: the scorer's), pad: what `forward` takes."""
+        size, max_side = file_size(picture), max_side or self.max_side
         with self._large if size[0] * size[1] > LARGE else nullcontext():
-            x = as_uint8(images.from_any(picture, self.max_side if size[0] else None))
+            x = as_uint8(images.from_any(picture, max_side if size[0] else None))
             size = size if size[0] else (x.shape[2], x.shape[1])
-            return Prepared(picture, to_network(images.limit(x, self.max_side)), *size)
+            return Prepared(picture, to_network(images.limit(x, max_side)), *size)
 
     @torch.inference_mode()
     def forward(self, x: Tensor, longer: int = 0) -> Tensor:
