@@ -10,6 +10,7 @@ from gmiqa_core import network, synthetic
 from gmiqa_core.distortions import distort
 from gmiqa_core.scoring import Scorer, spoiling
 from gmiqa_core.scoring.places import OWN, STEP, Places
+from gmiqa_core.scoring.quality_map import LARGEST
 from gmiqa_core.scoring.scorer import BUNDLED
 from gmiqa_core.scoring.spoiling import BATCH, SPOILED, WORSE, Objective, gradually_changed, partly_distorted
 from gmiqa_core.settings import UserError
@@ -125,6 +126,8 @@ def test_a_file_gives_the_same_places_and_the_map_shares_the_score_out(seeing, l
     values = scorer.quality_map(x).values
     assert values.mean() == pytest.approx(scorer.score(x).quality, abs=2) and values.std() > 0
     assert np.array_equal(values, Scorer(checkpoint, "cpu", workers=1).quality_map(x).values)
+    large = torch.rand(3, 660, 880)
+    assert scorer.quality_map(large).values.shape == (LARGEST * 3 // 4 // STEP, LARGEST // STEP), "not shrunk to 256"
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors"])

@@ -67,8 +67,8 @@ class Places(nn.Module):
 
     @torch.inference_mode()
     def severity(self, x: Tensor) -> Tensor:
-        """Picture (3,h,w) in [0,1] -> severity of its places (rows,columns), 0..1: the mean of looks at the picture and at
-        a smaller copy, each place with its neighbours."""
+        """Picture (3,h,w) in [0,1] -> severity of its places (rows,columns), 0..1: the mean of looks at the picture and
+        at a smaller copy, each place with its neighbours."""
         x = x[None].to(self.last.weight.device)
         found = torch.sigmoid(self(x))
         small = [round(side * SMALLER) for side in x.shape[2:]]
