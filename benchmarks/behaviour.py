@@ -14,7 +14,7 @@ import argparse
 import pandas as pd
 
 from gmiqa_core import Scorer, evaluation, synthetic
-from gmiqa_core.distortions import TYPES, distort
+from gmiqa_core.distortions import TYPES, calibration, distort
 from gmiqa_core.scoring.score import distortion_name
 
 
@@ -43,10 +43,17 @@ def main() -> None:
     below = (strong["score"] < strong["content"].map(clean)).mean()
     mean = frame[frame["level"] > 0].groupby(["type", "level"])[["score", "cell"]].mean()
     follows = mean.groupby(level="type").apply(lambda g: g["score"].corr(g["cell"], method="spearman"))
+    by_level = mean["score"].unstack("level").loc[[t.title for t in TYPES if t.id not in calibration.UNORDERED]]
+    falls = by_level.diff(axis=1).iloc[:, 1:] < 0
+    rises = by_level.index[by_level[5] >= by_level[1]]
     print(f"SROCC with the cells' scores {agreement.value:.3f} ({agreement.low:.3f} to {agreement.high:.3f}), "
-          f"n = {len(frame):,}; level 5 below the original in {below:.1%} of {len(strong)}; mean scores follow the "
-          f"levels (rank correlation 0.9) for {(follows >= 0.9).sum()} of 25 types, not for "
-          f"{', '.join(follows.index[follows < 0.9])}; named {frame['named'].mean():.1%}")
+          f"n = {len(frame):,}; named {frame['named'].mean():.1%}; "
+          f"level 5 below the original in {below:.1%} of {len(strong)}")
+    print(f"mean scores follow the cells (rank correlation 0.9) for {(follows >= 0.9).sum()} of 25 types, "
+          f"not for {', '.join(follows.index[follows < 0.9])}")
+    print(f"of {len(by_level)} types whose levels are severities, level 5 scores below level 1 in "
+          f"{len(by_level) - len(rises)} (not in: {', '.join(rises) or 'none'}), "
+          f"a level below the one before it in {falls.to_numpy().sum()} of {falls.size} steps")
 
     hits = []
     for number, content in enumerate(contents):
