@@ -54,42 +54,44 @@ SPOILED = Phase("spoiled", 0.0, 0.0, (0.001, 0.1, 0.3), 1, 2e-3, 1e-3)
 WORSE = Phase("worse", 0.5, 0.5, (0.001, 0.03, 0.1), 2, 1e-3, 1e-3)
 
 
+def distorted(picture: Tensor, kind: str, level: int, rng: np.random.Generator) -> Tensor:
+    """A picture (3,h,w) in [0,1] distorted all over, what is random in it drawn from rng."""
+    return distort(picture[None], kind, level, [int(rng.integers(2**62))])[0]
+
+
 def faintly_distorted(picture: Tensor, rng: np.random.Generator) -> Tensor:
     """A picture (3,h,w) in [0,1] distorted all over, at one of the three lower levels."""
-    kind = TYPES[int(rng.integers(len(TYPES)))].name
-    return distort(picture[None], kind, int(rng.integers(1, 4)), [int(rng.integers(2**62))])[0]
+    return distorted(picture, TYPES[int(rng.integers(len(TYPES)))].name, int(rng.integers(1, 4)), rng)
 
 
 def gradually_changed(picture: Tensor, rng: np.random.Generator) -> Tensor:
     """A picture (3,h,w) in [0,1] that gets softer, darker, brighter or paler without an edge, as what is far, in light
     or in haze does in any photograph."""
-    h, w = picture.shape[1:]
-    kind = NATURAL[int(rng.integers(len(NATURAL)))]
-    changed = distort(picture[None], kind, int(rng.integers(1, 6)), [int(rng.integers(2**62))])[0]
-    far = distance(h, w, rng.uniform(0.4, 1.2, 2) * (h, w), rng.uniform(0, 1, 2) * (h, w), True)
-    mask = ((1 - far) / rng.uniform(0.7, 1.5) + 0.5).clamp(0, 1)
+    changed = distorted(picture, NATURAL[int(rng.integers(len(NATURAL)))], int(rng.integers(1, 6)), rng)
+    mask = spot(picture, rng.uniform(0.4, 1.2, 2), rng.uniform(0, 1, 2), True, rng.uniform(0.7, 1.5))
     return (picture * (1 - mask) + changed * mask).clamp(0, 1)
 
 
-def distance(h: int, w: int, size: np.ndarray, centre: np.ndarray, round_: bool) -> Tensor:
-    """How far the pixels (h,w) lie from the centre of an ellipse or a rectangle, 1 on its edge."""
-    down = (torch.arange(h)[:, None] + 0.5 - centre[0]) / (size[0] / 2)
-    right = (torch.arange(w)[None] + 0.5 - centre[1]) / (size[1] / 2)
-    return torch.hypot(down, right) if round_ else torch.maximum(down.abs(), right.abs())
+def spot(picture: Tensor, size: np.ndarray, centre: np.ndarray, ellipse: bool, edge: float) -> Tensor:
+    """An ellipse or a rectangle in a picture, (h,w): 1 inside, 0 outside. size and centre are shares of the picture's
+    sides, edge is the width of the edge as a share of half the size."""
+    h, w = picture.shape[1:]
+    (height, width), (y, x) = size * (h, w), centre * (h, w)
+    down = (torch.arange(h)[:, None] + 0.5 - y) / (height / 2)
+    right = (torch.arange(w)[None] + 0.5 - x) / (width / 2)
+    far = torch.hypot(down, right) if ellipse else torch.maximum(down.abs(), right.abs())
+    return ((1 - far) / edge + 0.5).clamp(0, 1)
 
 
 def partly_distorted(picture: Tensor, rng: np.random.Generator, phase: Phase = SPOILED) -> tuple[Tensor, Tensor]:
     """A picture (3,h,w) in [0,1], distorted within an ellipse or a rectangle with a sharp or soft edge, or not at all;
     and the severity of each pixel (h,w)."""
-    h, w = picture.shape[1:]
     often = np.array(LEVELS) ** phase.power
     kind, level = int(rng.integers(len(TYPES) + 1)), int(rng.choice(LEVELS, p=often / often.sum()))
     if kind == 0:
-        return picture, torch.zeros(h, w)
-    spoiled = distort(picture[None], TYPES[kind - 1].name, level, [int(rng.integers(2**62))])[0]
-    size, centre = rng.uniform(0.25, 0.8, 2) * (h, w), rng.uniform(0, 1, 2) * (h, w)
-    far = distance(h, w, size, centre, rng.random() < 0.5)
-    mask = ((1 - far) / rng.choice(phase.edges) + 0.5).clamp(0, 1)
+        return picture, torch.zeros(picture.shape[1:])
+    spoiled = distorted(picture, TYPES[kind - 1].name, level, rng)
+    mask = spot(picture, rng.uniform(0.25, 0.8, 2), rng.uniform(0, 1, 2), rng.random() < 0.5, rng.choice(phase.edges))
     mixed = picture * (1 - mask) + spoiled * mask
     lost = 1 - float(calibration.quality(np.array([kind]), np.array([level]))[0])
     return (mixed * 255).round() / 255, mask * min(1.0, LEAST + (1 - LEAST) * lost / 0.9)
@@ -136,8 +138,8 @@ def fit(model: Any, pristine: Sequence[Any], good: Sequence[Any], ordinary: Sequ
         steps: int, folder: Path, side: int = SIDE) -> Places:
     """Learn from partly distorted crops of pictures (paths, arrays or tensors). First, for `steps` steps, what a
     spoiled place is, from pristine pictures and good photographs; then, for MORE of them, that it is worse than the
-    rest, from any photographs and with pictures that are faintly distorted all over. A stopped training goes on in
-    `folder`."""
+    rest, from any photographs, faintly distorted all over or changed without an edge before. A stopped training goes on
+    in `folder`."""
     torch.manual_seed(seed)
     places = Places.of(model)
     rest = [weight for name, weight in places.named_parameters() if not name.startswith("backbone.")]
