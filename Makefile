@@ -10,7 +10,7 @@ LARGE_MESSAGES := tornado_settings='{"websocket_max_message_size": 120000000}'
 .PHONY: run test lab demo gallery bench lock clean venv
 
 run: venv            ## the chain of notebooks, on the embedded pictures; ends with the path of the report
-	@$(BIN)/python -m gmiqa_core run $(PARAMS) --jobs $(JOBS)
+	@$(BIN)/gmiqa run $(PARAMS) --jobs $(JOBS)
 
 test: venv           ## style, types and tests, every notebook on the tiny preset included
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -22,7 +22,7 @@ demo: venv           ## 00_start_here as a page, in Voila
 	@$(UPLOADS) $(BIN)/voila notebooks/00_start_here.ipynb --Voila.$(LARGE_MESSAGES)
 
 gallery: venv        ## remakes outputs/gallery from a finished run of PARAMS
-	@$(BIN)/python -m gmiqa_core gallery $(PARAMS)
+	@$(BIN)/gmiqa gallery $(PARAMS)
 
 bench: venv          ## speed and memory, as ratios
 	@$(BIN)/python -m benchmarks
@@ -33,7 +33,7 @@ lock: venv           ## solves constraints.txt anew for every platform, keeping 
 
 clean:               ## removes .venv and caches; outputs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache gmiqa.egg-info
-	find gmiqa_core tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find gmiqa gmiqa_core tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
 	@tools/set_up.sh

@@ -16,11 +16,12 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from gmiqa_core import baselines, datasets
-from gmiqa_core.evaluation import metrics
-from gmiqa_core.evaluation.protocols import units
-from gmiqa_core.runs import progress
-from gmiqa_core.settings import UserError
+from gmiqa import baselines
+from gmiqa.data import datasets
+from gmiqa.evaluate import metrics
+from gmiqa.evaluate.protocols import units
+from gmiqa.runs import progress
+from gmiqa_core.errors import UserError
 
 QUICK = ("mean", "subset", "file_size", "brightness", "sharpness", "brisque_svr", "nss_svr")
 

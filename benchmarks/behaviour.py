@@ -13,9 +13,10 @@ import argparse
 
 import pandas as pd
 
-from gmiqa_core import Scorer, evaluation, synthetic
-from gmiqa_core.distortions import TYPES, calibration, distort
-from gmiqa_core.scoring.score import distortion_name
+from gmiqa import Scorer, evaluate
+from gmiqa.data import synthetic
+from gmiqa.data.distortions import TYPES, calibration, distort
+from gmiqa.score.result import distortion_name
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
             rows.append({"content": number, "type": name, "level": level, "cell": cell, "score": score.quality,
                          "named": score.distortion == name})
     frame = pd.DataFrame(rows)
-    agreement = evaluation.metrics(frame["score"], frame["cell"], frame["content"].to_numpy()).loc["srocc"]
+    agreement = evaluate.metrics(frame["score"], frame["cell"], frame["content"].to_numpy()).loc["srocc"]
     clean = frame[frame["level"] == 0].set_index("content")["score"]
     strong = frame[frame["level"] == 5]
     below = (strong["score"] < strong["content"].map(clean)).mean()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmiqa_core.distortions import TYPES, calibration, distort, every_level, stretch_range
-from gmiqa_core.distortions.reference_metric import haarpsi
-from gmiqa_core.synthetic import Pool, bring_to_size, contents, split_contents
+from gmiqa.data.distortions import TYPES, calibration, distort, every_level, stretch_range
+from gmiqa.data.distortions.reference_metric import haarpsi
+from gmiqa.data.synthetic import Pool, bring_to_size, contents, split_contents
 
 BATCH = 32
 

@@ -63,9 +63,10 @@ def table(width: int, sizes: list[int], repeats: int) -> None:
 
 
 def step() -> None:
+    from gmiqa.experiments import cost
     from gmiqa_core import network
 
-    costs = network.cost(network.build("paper"), 224, 64, training=True, repeats=1)
+    costs = cost.by_module(network.build("paper"), 224, 64, training=True, repeats=1)
     graph = costs.loc[["edge_builder", "type_branch", "level_branch", "score_head"]].sum()
     print("\nOne training step of `paper` at 224 px: a graph of 64 pictures, forward and backward, float32")
     print("| module | parameters | GFLOP | ms |\n|---|---|---|---|")

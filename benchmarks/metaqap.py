@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmiqa_core import baselines, datasets, synthetic
-from gmiqa_core.evaluation import compare, metrics, srocc
-from gmiqa_core.finetuning import Pictures
-from gmiqa_core.metaqap import Member, Stack, out_of_fold
-from gmiqa_core.metaqap.experiments import Recipe, starts
-from gmiqa_core.metaqap.folds import Fitted
+from gmiqa import baselines
+from gmiqa.data import datasets, synthetic
+from gmiqa.data.pictures import Pictures
+from gmiqa.evaluate import compare, metrics, srocc
+from gmiqa.experiments.folds import Fitted, Member, out_of_fold
+from gmiqa.experiments.metaqap import Recipe, starts
+from gmiqa_core.stacking import Stack
 
 PLAIN, PRETRAINED = "small, random start", "small, quality-aware pre-training"
 IMAGENET, IMAGENET_PRETRAINED = "MobileNetV2, ImageNet start", "MobileNetV2, quality-aware pre-training after it"

@@ -19,18 +19,19 @@ from pathlib import Path
 
 import torch
 
-from gmiqa_core import embedded, images, network
-from gmiqa_core.cli import main as gmiqa
-from gmiqa_core.distortions import TYPES
-from gmiqa_core.scoring import Scorer
-from gmiqa_core.scoring.scorer import BUNDLED, to_network
-from gmiqa_core.widgets.distortion_explorer import Steps
+from gmiqa.cli import main as gmiqa
+from gmiqa.data import embedded, images
+from gmiqa.data.distortions import TYPES
+from gmiqa.score import Scorer
+from gmiqa.score.scorer import BUNDLED, to_network
+from gmiqa.widgets.distortion_explorer import Steps
+from gmiqa_core import checkpoints, network
 
 BLOCKS = 8
 DIFFERENT = 64  # distinct pictures; the others are links to them
 # VmHWM belongs to the new program; ru_maxrss would still hold the peak of the process that started it
 MEASURE = (
-    "import re, sys; from gmiqa_core.cli import main; code = main(sys.argv[1:]); "
+    "import re, sys; from gmiqa.cli import main; code = main(sys.argv[1:]); "
     "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 1024); sys.exit(code)"
 )
 
@@ -82,7 +83,7 @@ def throughput(scorer: Scorer, checkpoint: str, blocks: list[Path], folder: Path
 def memory(folder: Path, blocks: list[Path]) -> None:
     """Peak memory of the whole process, with a tiny network so that only the pictures differ."""
     torch.manual_seed(0)
-    checkpoint = network.save(network.build("tiny"), folder / "tiny.safetensors", max_side=512)
+    checkpoint = checkpoints.save(network.build("tiny"), folder / "tiny.safetensors", max_side=512)
     peaks = {}
     for name, chosen in (("one block", blocks[:1]), ("all blocks", blocks)):
         peaks[name] = peak([*map(str, chosen), "--csv", str(folder / f"{name}.csv")], checkpoint)
@@ -134,7 +135,7 @@ def main() -> None:
         if not checkpoint:
             print("no bundled model: an untrained one of its size")
             meta = {"max_side": 512}
-            checkpoint = str(network.save(network.build("cpu"), folder / "untrained.safetensors", **meta))
+            checkpoint = str(checkpoints.save(network.build("cpu"), folder / "untrained.safetensors", **meta))
         scorer = Scorer(checkpoint, "cpu")
         blocks = fill(folder, given.pictures)
         explorer(scorer)

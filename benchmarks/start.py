@@ -17,8 +17,9 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from gmiqa_core import network, synthetic, training
-from gmiqa_core.evaluation import srocc
+from gmiqa.data import synthetic
+from gmiqa.evaluate import srocc
+from gmiqa_core import network, training
 from gmiqa_core.pretraining import all_nodes, level_loss
 
 ARMS: dict[str, dict[str, Any]] = {"random start": dict(stem_start="random", statistics=False),

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from gmiqa_core import finetuning, meta_learning, network, pretraining, synthetic, training
-from gmiqa_core.finetuning import Pictures
+from gmiqa.data import synthetic
+from gmiqa.data.pictures import Pictures
+from gmiqa_core import finetuning, meta_learning, network, pretraining, training
 
 
 class Still:

@@ -14,10 +14,11 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from gmiqa_core import finetuning, network, pretraining, synthetic
-from gmiqa_core.evaluation import metrics
-from gmiqa_core.finetuning import Pictures
-from gmiqa_core.scoring.scorer import BUNDLED
+from gmiqa.data import synthetic
+from gmiqa.data.pictures import Pictures
+from gmiqa.evaluate import metrics
+from gmiqa.score.scorer import BUNDLED
+from gmiqa_core import checkpoints, prediction, pretraining
 
 
 def main() -> None:
@@ -29,15 +30,15 @@ def main() -> None:
     parser.add_argument("--views", type=int, help="crops to average, 0: the whole picture (default: the checkpoint)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 16])
     args = parser.parse_args()
-    model, facts = network.load(args.checkpoint, "cpu")
+    model, facts = checkpoints.load(args.checkpoint, "cpu")
     contents = synthetic.contents(args.folder, limit=args.contents)
     side = args.side or int(facts.get("max_side") or 512)
-    how = finetuning.as_tuned(facts if args.views is None else {**facts, "views": args.views})
+    how = prediction.as_tuned(facts if args.views is None else {**facts, "views": args.views})
 
     V, batches, rows = [], [], []
     for batch in synthetic.test_batches(contents, max_side=side):
         made = Pictures.of_batch(batch)
-        rows.append(finetuning.predict(model, made.pictures, side, **how).join(made.facts)
+        rows.append(prediction.predict(model, made.pictures, side, **how).join(made.facts)
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
         V.append(pretraining.all_nodes(model, batch.images, chunk=8))
         batches.append(replace(batch, images=batch.images[..., :1, :1].clone()))  # the probe has the nodes

@@ -1,18 +1,1 @@
-"""No-reference image quality assessment: GMIQA and MetaQAP as reproducible notebooks."""
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gmiqa_core.scoring import Score, Scorer
-
-__version__ = "0.1.0"
-__all__ = ["Score", "Scorer"]
-
-
-def __getattr__(name: str) -> Any:
-    # Scorer needs torch; `import gmiqa_core` alone stays quick.
-    if name in __all__:
-        from gmiqa_core import scoring
-
-        return getattr(scoring, name)
-    raise AttributeError(f"module 'gmiqa_core' has no attribute {name!r}")
+"""The method: GMIQA's network, its learn2learn trainer, MetaQAP's networks. The toolkit around it is `gmiqa`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmiqa_core.settings import UserError
+from gmiqa_core.errors import UserError
 
 STEMS = ("imagenet", "conv")
 STEM_STARTS = ("random", "dct")

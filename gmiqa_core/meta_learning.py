@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gmiqa_core import training
-from gmiqa_core.settings import UserError
+from gmiqa_core import distributed, training
+from gmiqa_core.errors import UserError
 
 ALGORITHMS = ("maml", "meta-sgd")
 DROP_EVERY = 5  # outer steps between two measurements of the support loss after adaptation
@@ -134,7 +134,8 @@ def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps:
           workers: int = 1, **loop: Any) -> tuple[nn.Module, training.History]:
     """The outer loop: training.train with one micro-batch per task. Returns the trained model and the history."""
     if workers > 1:
-        trained, history = training.launch(workers, train, model, objective, steps=steps, lr=lr, folder=folder, **loop)
+        trained, history = distributed.launch(workers, train, model, objective, steps=steps, lr=lr, folder=folder,
+                                              **loop)
         return trained.to(next(model.parameters()).device), history
     identity = {name: list(value) if name == "types" else value for name, value in vars(objective).items()
                 if name != "pool"}

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa_core import training
+from gmiqa.data.synthetic import Content, Pool
+from gmiqa_core import distributed, training
+from gmiqa_core.batch import Batch
+from gmiqa_core.errors import UserError
 from gmiqa_core.network import GMIQA, build
-from gmiqa_core.settings import UserError
-from gmiqa_core.synthetic import Batch, Content, Pool
 
 LEVEL_LOSSES = ("kl", "sampled_mse")
 LEVEL_TARGETS = ("severity", "raw")
@@ -157,7 +158,7 @@ def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: s
     if workers > 1:
         named: dict[str, Any] = dict(model=model, contents=contents, steps=steps, folder=folder, lr=lr, pool=pool,
                                      objective=objective, freeze_backbone=freeze_backbone, seed=seed)
-        trained, history = training.launch(workers, pretrain, **named, **loop)
+        trained, history = distributed.launch(workers, pretrain, **named, **loop)
         return trained.to(next(model.parameters()).device), history
     options = dict(objective or {})
     drawn = {name: options.get(name, getattr(GraphObjective, name)) for name in ("sizes", "batch", "mixed")}

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 DOCUMENT = Path(__file__).parents[1] / "docs" / "hostile_inputs.md"
 INTRODUCTION = """# Hostile inputs
 
-What `python -m gmiqa_core score FOLDER --recursive` gives for files that are broken, foreign or made to harm. Every
+What `gmiqa score FOLDER --recursive` gives for files that are broken, foreign or made to harm. Every
 picture that can be decoded is scored; every other file is a row with its reason; the command ends with exit code 3.
 Files in a folder whose name promises no picture are left out. This page is written by `python tests/hostile.py --write`
 and compared with what happens by the tests.
@@ -228,9 +228,9 @@ def make(folder: Path) -> dict[str, Case]:
 
 def outcomes(folder: Path, made: dict[str, Case], checkpoint: str) -> tuple[int, dict[str, dict[str, str]]]:
     """Run the command on the folder: its exit code and, per case, its row (empty where the file was left out)."""
-    from gmiqa_core.cli import main
-    from gmiqa_core.scoring.folder import Table, row_of
-    from gmiqa_core.scoring.score import Score
+    from gmiqa.cli import main
+    from gmiqa.score.folder import Table, row_of
+    from gmiqa.score.result import Score
 
     table = folder.parent / "scores.csv"
     with redirect_stderr(io.StringIO()):
@@ -268,10 +268,10 @@ def run(folder: Path) -> tuple[int, dict[str, Case], dict[str, dict[str, str]], 
     """Make everything in an empty folder, score it with an untrained model: exit code, cases, rows, page."""
     import torch
 
-    from gmiqa_core import network
+    from gmiqa_core import checkpoints, network
 
     torch.manual_seed(0)
-    checkpoint = network.save(network.build("tiny"), folder / "model.safetensors", max_side=96)
+    checkpoint = checkpoints.save(network.build("tiny"), folder / "model.safetensors", max_side=96)
     pictures = folder / "pictures"
     pictures.mkdir()
     made = make(pictures)

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import network, synthetic
-from gmiqa_core.evaluation import ablations, pictures
-from gmiqa_core.settings import UserError
-from gmiqa_core.widgets.embeddings import spread_out
-from gmiqa_core.widgets.errors import error_browser, worst_rows
+from gmiqa.data import synthetic
+from gmiqa.data.synthetic import shown as pictures
+from gmiqa.experiments import ablations
+from gmiqa.widgets.embeddings import spread_out
+from gmiqa.widgets.errors import error_browser, worst_rows
+from gmiqa_core import network
+from gmiqa_core.errors import UserError
 
 SMALL = SimpleNamespace(ablation_whole=64, ablation_crop=32, ablation_steps=3, ablation_batch=4, ablation_lr=0.002,
                         preset="tiny", finetune_graph="singleton")  # fmt: skip

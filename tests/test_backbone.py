@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, dct_filters, imagenet_start, take
-from gmiqa_core.settings import UserError
+from gmiqa_core.errors import UserError
 
 SMALL = dict(depths=(1, 1), width=4, stem="conv", bottleneck=False)
 

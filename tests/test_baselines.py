@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmiqa_core import baselines, embedded, images
-from gmiqa_core.baselines import FEATURES, features, make, matrix, nss
-from gmiqa_core.baselines.niqe import NIQE
-from gmiqa_core.settings import UserError
+from gmiqa import baselines
+from gmiqa.baselines import FEATURES, features, make, matrix, nss
+from gmiqa.baselines.niqe import NIQE
+from gmiqa.data import embedded, images
+from gmiqa_core.errors import UserError
 
 
 def blurred(picture, times):
@@ -188,7 +189,7 @@ def test_a_metric_of_pyiqa_by_name(monkeypatch):
     import sys
     from types import SimpleNamespace
 
-    from gmiqa_core.baselines import foreign
+    from gmiqa.baselines import foreign
 
     class Metric:
         lower_better = True
@@ -213,7 +214,7 @@ def test_a_metric_of_pyiqa_by_name(monkeypatch):
 
 def test_log_dct_sees_one_frequency_where_there_is_one():
     """A grating of one DCT frequency has its largest mean in that coefficient."""
-    from gmiqa_core.baselines.dct import NAMES, log_dct
+    from gmiqa.baselines.dct import NAMES, log_dct
 
     k = torch.arange(64, dtype=torch.float64)
     wave = torch.cos(torch.pi / 8 * (k % 8 + 0.5) * 3)

@@ -13,18 +13,19 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import images, network
-from gmiqa_core.cli import main
-from gmiqa_core.scoring.folder import HEADER, Extremes, Table, find, row_of
-from gmiqa_core.scoring.score import Score
-from gmiqa_core.settings import UserError
+from gmiqa.cli import main
+from gmiqa.data import images
+from gmiqa.score.folder import HEADER, Extremes, Table, find, row_of
+from gmiqa.score.result import Score
+from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    return str(network.save(network.build("tiny"), path, max_side=64, target="the <b>opinion</b> of a test"))
+    return str(checkpoints.save(network.build("tiny"), path, max_side=64, target="the <b>opinion</b> of a test"))
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_table_of_another_model_is_not_continued(folder, checkpoint, tmp_path,
     table = tmp_path / "scores.csv"
     main(["score", str(folder), "--csv", str(table), "--checkpoint", checkpoint])
     torch.manual_seed(1)
-    other = network.save(network.build("tiny", width=12), tmp_path / "other.safetensors", max_side=64)
+    other = checkpoints.save(network.build("tiny", width=12), tmp_path / "other.safetensors", max_side=64)
     before = table.read_bytes()
     assert main(["score", str(folder), "--csv", str(table), "--checkpoint", str(other)]) == 2
     assert "another model" in capsys.readouterr().err and table.read_bytes() == before
@@ -133,7 +134,7 @@ def test_a_killed_run_loses_nothing(folder, checkpoint, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "gmiqa_core",
+        "gmiqa",
         "score",
         str(folder),
         "--csv",

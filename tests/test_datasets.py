@@ -13,9 +13,10 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from gmiqa_core import cli, datasets, images
-from gmiqa_core.datasets import DatasetError, csiq, live
-from gmiqa_core.datasets.get import get
+from gmiqa import cli
+from gmiqa.data import datasets, images
+from gmiqa.data.datasets import DatasetError, csiq, live
+from gmiqa.data.datasets.download import get
 
 PIXELS = torch.arange(3 * 8 * 12).remainder(256).to(torch.uint8).reshape(3, 8, 12)
 PNG, BMP, JPG = (images.encode(PIXELS, format) for format in ("png", "bmp", "jpeg"))
@@ -222,7 +223,7 @@ def test_the_units_of_splits(each):
 def test_the_figure_of_splits_has_a_row_for_each(each):
     from matplotlib import pyplot as plt
 
-    from gmiqa_core.figures.data import splits
+    from gmiqa.figures.data import splits
 
     figure = splits(each.dataset)
     official = each.name in ("koniq10k", "biq2021")
@@ -462,9 +463,9 @@ def test_get_fetches_verifies_and_repeats(tmp_path, origin):
 
 
 def test_get_continues_after_a_break_and_mends_damaged_files(tmp_path, origin, monkeypatch):
-    from gmiqa_core.datasets import get as module
+    from gmiqa.data.datasets import download
 
-    monkeypatch.setattr(module, "BATCH", 5)
+    monkeypatch.setattr(download, "BATCH", 5)
 
     def stop(done, total):
         if done >= 10:
@@ -481,21 +482,21 @@ def test_get_continues_after_a_break_and_mends_damaged_files(tmp_path, origin, m
 
 
 def test_the_command_fetches_and_can_be_stopped(tmp_path, origin, monkeypatch, capsys):
-    from gmiqa_core.datasets import biq2021 as family
-    from gmiqa_core.datasets import get as module
+    from gmiqa.data.datasets import biq2021 as family
+    from gmiqa.data.datasets import download
 
     monkeypatch.setattr(family, "COUNTS", COUNTS)
     command = ["data", "get", "biq2021", str(tmp_path / "copy"), "--url", origin]
     with monkeypatch.context() as inner:
-        inner.setattr(module, "_fetch", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        inner.setattr(download, "_fetch", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli.main(command) == 130 and "the same command continues" in capsys.readouterr().out
     assert cli.main(command) == 0 and "15 train, 6 test images" in capsys.readouterr().out
 
 
 def test_get_is_never_silent_about_what_it_would_do(tmp_path, origin, monkeypatch):
-    from gmiqa_core.datasets import get as module
+    from gmiqa.data.datasets import download
 
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     with pytest.raises(DatasetError, match="400 MB .* data get biq2021"):
         get("biq2021", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

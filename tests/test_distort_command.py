@@ -1,14 +1,14 @@
-"""python -m gmiqa_core distort, the figures of distortions and the viewer's stand-in."""
+"""gmiqa distort, the figures of distortions and the viewer's stand-in."""
 
 import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import images
-from gmiqa_core.cli import main
-from gmiqa_core.distortions import TYPES, calibration, distort
-from gmiqa_core.figures import distortions as figures
-from gmiqa_core.widgets.distortions import distortion_viewer
+from gmiqa.cli import main
+from gmiqa.data import images
+from gmiqa.data.distortions import TYPES, calibration, distort
+from gmiqa.figures import distortions as figures
+from gmiqa.widgets.distortions import distortion_viewer
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_viewer_becomes_a_figure_where_nobody_can_use_it():
 
 
 def test_the_viewer_follows_its_controls(monkeypatch):
-    monkeypatch.setattr("gmiqa_core.widgets.distortions.interactive", lambda: True)
+    monkeypatch.setattr("gmiqa.widgets.distortions.interactive", lambda: True)
     picture = torch.randint(0, 256, (3, 40, 56), dtype=torch.uint8)
     box = distortion_viewer({"noise": picture}, "jpeg")
     _, controls, _, row = box.children

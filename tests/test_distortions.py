@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from scipy import interpolate, ndimage, stats
 
-from gmiqa_core.distortions import GROUPS, TYPES, calibration, colourspaces, distort, filters, stretch_range, type_id
-from gmiqa_core.distortions.reference_metric import haarpsi
-from gmiqa_core.distortions.tone import quantisation
+from gmiqa.data.distortions import GROUPS, TYPES, calibration, colourspaces, distort, filters, stretch_range, type_id
+from gmiqa.data.distortions.reference_metric import haarpsi
+from gmiqa.data.distortions.tone import quantisation
 
 ALL = [t.id for t in TYPES]
 NAMES = [t.name for t in TYPES]
@@ -203,7 +203,7 @@ def test_noises_have_the_variance_of_the_table(level):
 
 
 def test_the_denoiser_keeps_a_picture_that_has_no_noise_to_speak_of():
-    from gmiqa_core.distortions.noise import denoise_dct
+    from gmiqa.data.distortions.noise import denoise_dct
 
     x = picture(37, 50)
     y = denoise_dct(x, 1e-12, [torch.Generator().manual_seed(0)])

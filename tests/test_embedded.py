@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gmiqa_core import embedded
-from gmiqa_core.settings import UserError
+from gmiqa.data import embedded
+from gmiqa_core.errors import UserError
 
 
 def slope(image):
@@ -69,8 +69,8 @@ def test_the_pool_of_scenes_is_distinct():
 def test_the_contact_sheet_names_every_content():
     from matplotlib import pyplot as plt
 
-    from gmiqa_core.figures.data import contents
-    from gmiqa_core.synthetic import Content
+    from gmiqa.data.synthetic import Content
+    from gmiqa.figures.data import contents
 
     chosen = [Content(name, "generated", image[:, :60, :80]) for name, image in embedded.scenes(3).items()]
     figure = contents(chosen, columns=2)

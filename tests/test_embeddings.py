@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from gmiqa_core import embeddings as em
-from gmiqa_core.settings import UserError
+from gmiqa.experiments import embeddings as em
+from gmiqa_core.errors import UserError
 
 GRID = np.meshgrid(np.arange(1, 6), np.arange(1, 6), np.arange(4), indexing="ij")
 TYPES, LEVELS, CONTENTS = (axis.ravel() for axis in GRID)
@@ -96,5 +96,6 @@ def test_codes_of_a_picture_do_not_depend_on_the_others():
 
 
 def test_importing_loads_no_umap():
-    code = "import sys, gmiqa_core.embeddings; sys.exit(any(m in sys.modules for m in ('umap', 'sklearn', 'numba')))"
+    code = ("import sys, gmiqa.experiments.embeddings; "
+            "sys.exit(any(m in sys.modules for m in ('umap', 'sklearn', 'numba')))")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gmiqa_core import evaluation as ev
-from gmiqa_core.evaluation import agreement
-from gmiqa_core.evaluation.statistics import interval, resamples
-from gmiqa_core.settings import UserError
+from gmiqa import evaluate as ev
+from gmiqa.evaluate import agreement
+from gmiqa.evaluate.intervals import interval, resamples
+from gmiqa_core.errors import UserError
 
 CORRELATIONS = {"srocc": stats.spearmanr, "plcc": stats.pearsonr, "krocc": stats.kendalltau}
 

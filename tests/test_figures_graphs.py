@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from gmiqa.figures import graphs
+from gmiqa.widgets.graphs import build_graph, graph_builder
 from gmiqa_core import network
-from gmiqa_core.figures import graphs
-from gmiqa_core.synthetic import Batch
-from gmiqa_core.widgets.graphs import build_graph, graph_builder
+from gmiqa_core.batch import Batch
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import finetuning, images, network, training
-from gmiqa_core.finetuning import Pictures
-from gmiqa_core.finetuning.pictures import cut
-from gmiqa_core.settings import UserError
-from gmiqa_core.synthetic import Content
+from gmiqa.data import images
+from gmiqa.data.pictures import Pictures, cut, synthetic_target
+from gmiqa.data.synthetic import Content
+from gmiqa_core import finetuning, network, prediction, resume
+from gmiqa_core.errors import UserError
 
 
 def pictures(n: int = 12, side: int = 40) -> Pictures:
@@ -85,36 +85,36 @@ def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, gr
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     if graph == "bank":
         assert tuned.bank.abs().sum() > 0
-    assert finetuning.predict(tuned, pictures(4).pictures)["mu"].between(0, 1).all()
+    assert prediction.predict(tuned, pictures(4).pictures)["mu"].between(0, 1).all()
 
 
 def test_predictions_do_not_depend_on_order_or_batch_mates(model):
     data = pictures(9).pictures
-    whole = finetuning.predict(model, data, batch=4)
+    whole = prediction.predict(model, data, batch=4)
     for i in (0, 5):
-        alone = finetuning.predict(model, [data[i]])
+        alone = prediction.predict(model, [data[i]])
         assert whole.iloc[i].to_numpy() == pytest.approx(alone.iloc[0].to_numpy(), abs=1e-5)
-    back = finetuning.predict(model, data[::-1], batch=3)
+    back = prediction.predict(model, data[::-1], batch=3)
     np.testing.assert_allclose(back.to_numpy()[::-1], whole.to_numpy(), atol=1e-5)
 
 
 def test_views_are_averaged_as_a_mixture(model):
     picture = pictures(1, side=64).pictures
-    flipped = finetuning.predict(model, [picture[0].flip(2)])
-    plain, both = finetuning.predict(model, picture), finetuning.predict(model, picture, flip=True)
+    flipped = prediction.predict(model, [picture[0].flip(2)])
+    plain, both = prediction.predict(model, picture), prediction.predict(model, picture, flip=True)
     assert both["mu"][0] == pytest.approx((plain["mu"][0] + flipped["mu"][0]) / 2)
     assert both["sigma"][0] ** 2 >= min(plain["sigma"][0], flipped["sigma"][0]) ** 2
-    assert len(finetuning.predict(model, picture, crops=3, crop=32)) == 1
+    assert len(prediction.predict(model, picture, crops=3, crop=32)) == 1
 
 
 def test_turned_crops_are_those_of_the_picture_a_quarter_turn_further(model):
     generator = torch.Generator().manual_seed(0)
     picture = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=generator)
     mirrored = cut(picture, 40, 40, np.random.default_rng((0, 0, 1)))  # what view 1 sees before its turn
-    first, both = (finetuning.predict(model, [picture], crops=n, crop=40, turn=True)["mu"][0] for n in (1, 2))
-    turned = finetuning.predict(model, [torch.rot90(mirrored, 1, (1, 2))])["mu"][0]
+    first, both = (prediction.predict(model, [picture], crops=n, crop=40, turn=True)["mu"][0] for n in (1, 2))
+    turned = prediction.predict(model, [torch.rot90(mirrored, 1, (1, 2))])["mu"][0]
     assert 2 * both - first == pytest.approx(turned, abs=1e-6)
-    assert turned != pytest.approx(finetuning.predict(model, [mirrored])["mu"][0], abs=1e-6)
+    assert turned != pytest.approx(prediction.predict(model, [mirrored])["mu"][0], abs=1e-6)
     data = Pictures([picture] * 16, torch.zeros(16), torch.zeros(16))
     seen = data.batch(0, 0, 16, turn=True).images
     eight = [torch.rot90(p, k, (1, 2)) for p in (picture, picture.flip(2)) for k in range(4)]
@@ -132,7 +132,7 @@ def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
 
 def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
     contents = [Content(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
-    few, test = finetuning.synthetic_target(contents[:1], contents[1:], [10, 11], labels=6, max_side=40)
+    few, test = synthetic_target(contents[:1], contents[1:], [10, 11], labels=6, max_side=40)
     assert len(few) == 6 and set(few.facts["type"]) <= {"jpeg", "white_noise"}
     assert len(test) == 125 and test.facts.groupby(["type", "level"]).size().eq(1).all()
     assert max(test.pictures[0].shape) == 40
@@ -140,7 +140,7 @@ def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
 
 
 def test_a_limit_beyond_the_picture_changes_nothing(model):
-    effect = finetuning.side_effect(model, pictures(3, side=64).pictures, [200, 100, 40])
+    effect = prediction.side_effect(model, pictures(3, side=64).pictures, [200, 100, 40])
     wide = effect.pivot(index="picture", columns="max_side", values="mu")
     assert (wide[200] == wide[100]).all() and (wide[200] != wide[40]).any()
 
@@ -154,4 +154,4 @@ def test_another_objective_is_another_run(tmp_path, model, capsys):
     for batch in (6, 4):
         finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, batch=batch)
     assert "batch 6 -> 4" in capsys.readouterr().out
-    assert training.load_checkpoint(tmp_path / "last.ckpt")["identity"]["batch"] == 4
+    assert resume.load_checkpoint(tmp_path / "last.ckpt")["identity"]["batch"] == 4

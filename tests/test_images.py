@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gmiqa_core import images
-from gmiqa_core.images import ImageError
+from gmiqa.data import images
+from gmiqa.data.images import ImageError
 
 
 def picture(height=20, width=30, seed=0):
@@ -158,7 +158,7 @@ def test_flipped_bytes_never_end_in_another_exception():
 
 HUGE = """
 import sys
-from gmiqa_core import images
+from gmiqa.data import images
 def peak(): return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1e3
 images.read(sys.argv[1], 16)  # loads the decoders, which is not what a picture costs
 before = peak()

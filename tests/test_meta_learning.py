@@ -7,9 +7,9 @@ import torch
 from torch.func import functional_call
 
 from gmiqa_core import meta_learning, network, training
+from gmiqa_core.batch import Batch
+from gmiqa_core.errors import UserError
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective
-from gmiqa_core.settings import UserError
-from gmiqa_core.synthetic import Batch
 
 
 def regressor(dtype=torch.float32) -> network.QualityRegressor:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gmiqa_core import metaqap, synthetic
-from gmiqa_core.finetuning import Pictures
-from gmiqa_core.metaqap import experiments
-from gmiqa_core.settings import UserError
+from gmiqa.data import synthetic
+from gmiqa.data.pictures import Pictures
+from gmiqa.experiments import folds
+from gmiqa.experiments import metaqap as experiments
+from gmiqa_core import losses, metaqap, stacking
+from gmiqa_core.errors import UserError
 
 
 def scores(n: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,39 +27,39 @@ def test_soft_spearman_meets_scipy_as_the_temperature_falls(ties):
     x, y = scores()
     if ties:
         x, y = (x * 2).round(), (y * 2).round()
-    assert float(metaqap.soft_spearman(x, y, 1e-9)) == pytest.approx(spearmanr(x, y).statistic, abs=1e-9)
+    assert float(losses.soft_spearman(x, y, 1e-9)) == pytest.approx(spearmanr(x, y).statistic, abs=1e-9)
 
 
 def test_soft_ranks_lie_between_one_and_n_and_sum_like_ranks():
     x, _ = scores()
-    ranks = metaqap.soft_ranks(x, 0.3)
+    ranks = losses.soft_ranks(x, 0.3)
     assert ranks.min() > 0.9 and ranks.max() < len(x) + 0.1
     assert float(ranks.sum()) == pytest.approx(len(x) * (len(x) + 1) / 2)
 
 
 def test_gradients_of_the_loss_are_right():
     x, y = scores(8)
-    assert torch.autograd.gradcheck(lambda p: metaqap.quality_aware_loss(p, y), x.clone().requires_grad_())
+    assert torch.autograd.gradcheck(lambda p: losses.quality_aware_loss(p, y), x.clone().requires_grad_())
 
 
 def test_rank_part_ignores_a_shift():
     x, y = scores()
     rank = dict(mse_weight=0.0, rank_weight=1.0)
-    shifted = metaqap.quality_aware_loss(x + 3, y, **rank)
-    assert float(shifted) == pytest.approx(float(metaqap.quality_aware_loss(x, y, **rank)), abs=1e-9)
+    shifted = losses.quality_aware_loss(x + 3, y, **rank)
+    assert float(shifted) == pytest.approx(float(losses.quality_aware_loss(x, y, **rank)), abs=1e-9)
 
 
 def test_constant_prediction_gives_a_finite_loss_and_gradient():
     p = torch.zeros(10, requires_grad=True)
-    loss = metaqap.quality_aware_loss(p, torch.arange(10.0))
+    loss = losses.quality_aware_loss(p, torch.arange(10.0))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(p.grad).all()
 
 
 def test_loss_does_not_depend_on_the_unit_of_the_scores():
     x, y = scores()
-    one = metaqap.quality_aware_loss(x, y, scale=1.0)
-    assert float(metaqap.quality_aware_loss(100 * x, 100 * y, scale=100.0)) == pytest.approx(float(one))
+    one = losses.quality_aware_loss(x, y, scale=1.0)
+    assert float(losses.quality_aware_loss(100 * x, 100 * y, scale=100.0)) == pytest.approx(float(one))
 
 
 def planted(n: int = 200, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -69,7 +71,7 @@ def planted(n: int = 200, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_stack_keeps_what_helps_and_drops_noise():
     table, y = planted()
-    stack = metaqap.Stack().fit(table, y)
+    stack = stacking.Stack().fit(table, y)
     assert set(stack.members_) == {"good", "other"}
     error = {name: ((table[name] - y) ** 2).mean() for name in table}
     fresh, truth = planted(seed=1)
@@ -79,12 +81,12 @@ def test_stack_keeps_what_helps_and_drops_noise():
 def test_stack_drops_members_of_small_weight():
     table, y = planted(5000)
     table["copy"] = table["good"] + 3 * np.random.default_rng(2).normal(size=len(y))
-    assert "copy" not in metaqap.Stack(drop=0.05).fit(table, y).members_
+    assert "copy" not in stacking.Stack(drop=0.05).fit(table, y).members_
 
 
 def test_the_best_member_enters_first_where_every_p_value_is_zero():
     table, y = planted(5000)
-    stack = metaqap.Stack().fit(table[["noise", "other", "good"]], y)
+    stack = stacking.Stack().fit(table[["noise", "other", "good"]], y)
     assert stack.path_["member"].tolist()[:2] == ["good", "other"]
 
 
@@ -93,15 +95,15 @@ def test_stack_is_a_scikit_learn_estimator():
     from sklearn.model_selection import cross_val_score
 
     table, y = planted()
-    assert clone(metaqap.Stack(drop=0.1)).get_params()["drop"] == 0.1 and is_regressor(metaqap.Stack())
-    assert cross_val_score(metaqap.Stack(), table.to_numpy(), y).min() > 0.5
+    assert clone(stacking.Stack(drop=0.1)).get_params()["drop"] == 0.1 and is_regressor(stacking.Stack())
+    assert cross_val_score(stacking.Stack(), table.to_numpy(), y).min() > 0.5
 
 
 def test_stack_names_a_member_with_nan():
     table, y = planted()
     table.loc[3, "noise"] = np.nan
     with pytest.raises(UserError, match="noise"):
-        metaqap.Stack().fit(table, y)
+        stacking.Stack().fit(table, y)
 
 
 def numbered(n: int) -> Pictures:
@@ -116,7 +118,7 @@ def test_out_of_fold_never_predicts_what_it_was_fitted_on_and_divides_no_group()
         seen = {int(row) // 3 for row in pictures.quality}
         return lambda wanted: np.array([float(int(row) // 3 in seen) for row in wanted.quality])
 
-    result = metaqap.out_of_fold([metaqap.Member("spy", fit)], numbered(30), 3, groups)
+    result = folds.out_of_fold([folds.Member("spy", fit)], numbered(30), 3, groups)
     assert (result.table["spy"] == 0).all()  # its own group was never in the fit
     assert (result.in_sample["spy"] == 1).all()
     np.testing.assert_allclose(result.predict(numbered(30))["spy"], 2 / 3)  # each was seen by two models of three
@@ -129,18 +131,18 @@ def test_a_member_that_fails_is_named_and_loses_nothing():
     def not_a_number(pictures, tag):
         return lambda wanted: np.full(len(wanted), np.nan)
 
-    good = metaqap.Member("good", lambda pictures, tag: lambda wanted: wanted.quality.numpy())
-    bad = [metaqap.Member("broken", broken), metaqap.Member("nan", not_a_number)]
-    result = metaqap.out_of_fold([*bad, good], numbered(9))
+    good = folds.Member("good", lambda pictures, tag: lambda wanted: wanted.quality.numpy())
+    bad = [folds.Member("broken", broken), folds.Member("nan", not_a_number)]
+    result = folds.out_of_fold([*bad, good], numbered(9))
     assert list(result.table) == ["good"] and set(result.failed) == {"broken", "nan"}
     assert result.failed["broken"] == "weights are not at hand"
     with pytest.raises(UserError, match="weights are not at hand"):
-        metaqap.out_of_fold(bad, numbered(9))
+        folds.out_of_fold(bad, numbered(9))
 
 
 def test_too_few_groups_for_the_folds_are_refused():
     with pytest.raises(UserError, match="5 folds"):
-        metaqap.out_of_fold([], numbered(6), 5, [0, 0, 1, 1, 2, 2])
+        folds.out_of_fold([], numbered(6), 5, [0, 0, 1, 1, 2, 2])
 
 
 def bright(n: int = 24) -> Pictures:

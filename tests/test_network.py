@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from gmiqa_core import network
-from gmiqa_core.settings import UserError
+from gmiqa.experiments import cost
+from gmiqa_core import checkpoints, network, presets
+from gmiqa_core.errors import UserError
 
 
 def tiny(seed=0, **overrides):
@@ -127,7 +128,7 @@ def test_bf16_edges_are_computed_in_full_precision():
 
 
 def test_edge_depth_cuts_or_repeats_the_widths():
-    widths = network.PRESETS["tiny"]["edge_widths"]
+    widths = presets.PRESETS["tiny"]["edge_widths"]
     for depth in (1, 2, 3, 5):
         model = tiny(edge_depth=depth)
         assert len(model.relation.layers) == depth
@@ -153,14 +154,14 @@ def test_a_wrong_option_is_refused_with_what_there_is(wrong, named):
 def test_saved_model_comes_back_with_its_meta(tmp_path):
     model = tiny(finetune_graph="bank").eval()
     model.fill_bank(images(3, seed=1))
-    path = network.save(model, tmp_path / "runs" / "model.safetensors", stage="graph", srocc=0.5)
-    again, meta = network.load(path)
+    path = checkpoints.save(model, tmp_path / "runs" / "model.safetensors", stage="graph", srocc=0.5)
+    again, meta = checkpoints.load(path)
     assert meta == {"stage": "graph", "srocc": 0.5} and again.start == model.start and not again.training
     assert all(torch.equal(a, b) for a, b in zip(model(images()), again(images()), strict=True))
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
-    half = network.save(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    half = checkpoints.save(model, tmp_path / "half.safetensors", dtype=torch.float16)
     assert half.stat().st_size < 0.62 * path.stat().st_size
-    torch.testing.assert_close(network.load(half)[0](images())[0], model(images())[0], rtol=0.02, atol=0.01)
+    torch.testing.assert_close(checkpoints.load(half)[0](images())[0], model(images())[0], rtol=0.02, atol=0.01)
 
 
 def test_foreign_files_are_refused_by_name(tmp_path):
@@ -171,7 +172,7 @@ def test_foreign_files_are_refused_by_name(tmp_path):
     broken.write_bytes(b"not a checkpoint")
     for path in (foreign, broken, tmp_path / "missing.safetensors", tmp_path):
         with pytest.raises(UserError, match=path.name):
-            network.load(path)
+            checkpoints.load(path)
 
 
 def test_quality_regressor_shares_the_model_s_modules():
@@ -186,20 +187,20 @@ def test_quality_regressor_shares_the_model_s_modules():
 
 def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
     model = tiny()
-    one, four = network.cost(model, 64, 1, repeats=1), network.cost(model, 64, 4, repeats=1)
+    one, four = cost.by_module(model, 64, 1, repeats=1), cost.by_module(model, 64, 4, repeats=1)
     assert one.loc["total", "parameters"] == sum(p.numel() for p in model.parameters())
     assert four.loc["backbone", "gflop"] == pytest.approx(4 * one.loc["backbone", "gflop"])
     assert four.loc["edge_builder", "gflop"] > 4 * one.loc["edge_builder", "gflop"], "pairs, not pictures"
-    training = network.cost(model, 64, 1, training=True, repeats=1)
+    training = cost.by_module(model, 64, 1, training=True, repeats=1)
     assert training.loc["backbone", "gflop"] > 2.5 * one.loc["backbone", "gflop"]
     assert (four["ms"] > 0).all()
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    from gmiqa_core.network import files
-    path = network.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
+    from gmiqa_core import checkpoints as files
+    path = checkpoints.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        network.write(path, {"x": torch.zeros(2)}, what="two")
-    tensors, header = network.read(path, "file")
+        checkpoints.write(path, {"x": torch.zeros(2)}, what="two")
+    tensors, header = checkpoints.read(path, "file")
     assert torch.equal(tensors["x"], torch.ones(2)) and header == {"what": "one"}

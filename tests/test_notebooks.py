@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gmiqa_core.settings import STAGES, load, stage_parameters
+from gmiqa.settings import STAGES, load, stage_parameters
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -54,7 +54,7 @@ def test_its_cells_stand_in_the_agreed_order(stage):
     assert f'open_stage("{stage}", globals())' in source(code[1]), "the second code cell opens the run"
     assert "stage.close()" in source(code[-1]), "the last code cell closes the run"
     lines = [line for cell in code for line in source(cell).splitlines() if line.strip() and line.strip()[0] != "#"]
-    assert len(lines) <= CODE_LINES + len(stage_parameters(stage)), "what is long belongs in gmiqa_core"
+    assert len(lines) <= CODE_LINES + len(stage_parameters(stage)), "what is long belongs in a package"
 
 
 @pytest.mark.parametrize("stage", PRESENT)

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from gmiqa_core import network, synthetic
-from gmiqa_core.distortions import distort
-from gmiqa_core.scoring import Scorer, spoiling
-from gmiqa_core.scoring.places import OWN, STEP, Places
-from gmiqa_core.scoring.quality_map import LARGEST
-from gmiqa_core.scoring.scorer import BUNDLED
-from gmiqa_core.scoring.spoiling import BATCH, SPOILED, WORSE, Objective, gradually_changed, partly_distorted
-from gmiqa_core.settings import UserError
+from gmiqa.data import synthetic
+from gmiqa.data.distortions import distort
+from gmiqa.release import fit_local_quality as spoiling
+from gmiqa.release.fit_local_quality import BATCH, SPOILED, WORSE, Objective, gradually_changed, partly_distorted
+from gmiqa.score import Scorer
+from gmiqa.score.local_quality import OWN, STEP, Places
+from gmiqa.score.quality_map import LARGEST
+from gmiqa.score.scorer import BUNDLED
+from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def model():
 @pytest.fixture(scope="module")
 def seeing():
     """The bundled network: a random one hardly sees noise."""
-    return network.load(BUNDLED, "cpu")[0]
+    return checkpoints.load(BUNDLED, "cpu")[0]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_the_spoiled_quadrant_of_an_unseen_picture_is_found(seeing, learned):
 
 def test_a_file_gives_the_same_places_and_the_map_shares_the_score_out(seeing, learned, tmp_path):
     learned.save(tmp_path / "places.safetensors")
-    checkpoint = network.save(seeing, tmp_path / "model.safetensors", places="places.safetensors", max_side=256)
+    checkpoint = checkpoints.save(seeing, tmp_path / "model.safetensors", places="places.safetensors", max_side=256)
     scorer = Scorer(checkpoint, "cpu")
     x = synthetic.contents("embedded", limit=1)[0].image
     assert Places.load(tmp_path / "places.safetensors").severity(torch.rand(3, 64, 64)).shape == (4, 4)
@@ -139,6 +141,6 @@ def test_a_foreign_file_is_no_model_of_places(content, tmp_path):
 
 
 def test_tensors_of_another_network_are_no_model_of_places(seeing, tmp_path):
-    network.save(seeing, tmp_path / "model.safetensors")
+    checkpoints.save(seeing, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="model of places"):
         Places.load(tmp_path / "model.safetensors")

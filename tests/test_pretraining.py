@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from gmiqa_core import network, pretraining
+from gmiqa_core.batch import Batch
+from gmiqa_core.errors import UserError
 from gmiqa_core.pretraining import graph_objective, level_loss, probe, triplet_loss
-from gmiqa_core.settings import UserError
-from gmiqa_core.synthetic import Batch
 
 
 class Toy:

@@ -5,10 +5,11 @@ import sys
 import pytest
 import torch
 
-from gmiqa_core import images, network
-from gmiqa_core.cli import main
-from gmiqa_core.scoring import ray_engine
-from gmiqa_core.settings import UserError
+from gmiqa.cli import main
+from gmiqa.data import images
+from gmiqa.score import ray_engine
+from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch):
@@ -19,7 +20,7 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch):
 
 def test_a_score_survives_the_way_through_rays_columns(tmp_path):
     torch.manual_seed(0)
-    checkpoint = network.save(network.build("tiny"), tmp_path / "m.safetensors", max_side=64)
+    checkpoint = checkpoints.save(network.build("tiny"), tmp_path / "m.safetensors", max_side=64)
     images.write(torch.rand(3, 40, 50), tmp_path / "a.png")
     actor = ray_engine.Actor(str(checkpoint), "cpu")
     paths = [str(tmp_path / "a.png"), str(tmp_path / "none.png")]
@@ -35,7 +36,7 @@ def test_a_score_survives_the_way_through_rays_columns(tmp_path):
 def test_both_engines_write_the_same_table(tmp_path):
     pytest.importorskip("ray", reason="the extra gmiqa[ray] is not installed")
     torch.manual_seed(0)
-    checkpoint = network.save(network.build("tiny"), tmp_path / "m.safetensors", max_side=64)
+    checkpoint = checkpoints.save(network.build("tiny"), tmp_path / "m.safetensors", max_side=64)
     (tmp_path / "pictures").mkdir()
     for i in range(60):
         images.write(torch.rand(3, 40, 50, generator=torch.manual_seed(i)), tmp_path / "pictures" / f"{i:02d}.png")

@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import images, network, synthetic
-from gmiqa_core.baselines.svr import FeatureSVR
-from gmiqa_core.distortions import distort
-from gmiqa_core.scoring import Scorer, naming
-from gmiqa_core.scoring.release import fit_with_severity, release
-from gmiqa_core.scoring.second_opinion import SecondOpinion
-from gmiqa_core.settings import UserError
+from gmiqa.baselines.svr import FeatureSVR
+from gmiqa.data import images, synthetic
+from gmiqa.data.distortions import distort
+from gmiqa.release import fit_types as naming
+from gmiqa.release.bundle import fit_with_severity, release
+from gmiqa.score import Scorer
+from gmiqa.score.ensemble import SecondOpinion
+from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     given = {"data": str(pristine), "dataset": "folder", "dataset_path": str(folder), "csv": str(folder / "scores.csv"),
              "csv_group": "group", "max_side": 64, "split": "0"}
     (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
-    network.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
+    checkpoints.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
     tables = release(tmp_path / "run", tmp_path / "out", count=300, places_steps=2, names_count=60)
     assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
     assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2

@@ -10,11 +10,13 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from gmiqa_core.figures import style
-from gmiqa_core.runs import findings, pages, provenance
-from gmiqa_core.runs.report import build
-from gmiqa_core.runs.stage import Stage
-from gmiqa_core.settings import load
+from gmiqa.figures import style
+from gmiqa.report import executed as pages
+from gmiqa.report import findings
+from gmiqa.report.page import build
+from gmiqa.runs import provenance
+from gmiqa.runs.stage import Stage
+from gmiqa.settings import load
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -119,7 +121,7 @@ def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
 def test_every_formula_of_the_notebooks_can_be_set_without_a_network():
     import nbformat
 
-    from gmiqa_core.runs import formulas
+    from gmiqa.report import formulas
     texts = [cell.source for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
              for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
     tex = {found for text in texts for found in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
@@ -144,7 +146,7 @@ def shown(tmp_path, monkeypatch):
     """A run of two stages with executed notebooks, as the gallery sees it."""
     import nbformat
 
-    from gmiqa_core.runs import gallery
+    from gmiqa.report import gallery
     run = tmp_path / "run"
     for name in (META, GRAPH):
         finished(run, name)
@@ -156,7 +158,7 @@ def shown(tmp_path, monkeypatch):
 
 
 def test_the_gallery_holds_a_page_and_a_picture_of_every_notebook_and_nothing_dead(shown, tmp_path):
-    from gmiqa_core.runs import gallery
+    from gmiqa.report import gallery
     size, count = gallery.make(shown, tmp_path / "gallery")
     files = {path.name for path in (tmp_path / "gallery").iterdir()}
     assert count == 2 and size < gallery.LIMIT
@@ -169,8 +171,8 @@ def test_the_gallery_holds_a_page_and_a_picture_of_every_notebook_and_nothing_de
 
 
 def test_the_gallery_shows_embedded_pictures_only_and_finished_stages_only(shown, tmp_path):
-    from gmiqa_core.runs import gallery
-    from gmiqa_core.settings import UserError
+    from gmiqa.report import gallery
+    from gmiqa_core.errors import UserError
     place = shown / META / "run.json"
     record = provenance.read_json(place)
     provenance.write_json(place, record | {"parameters": {"data": {"value": "holiday", "source": "-p"}}})

@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gmiqa_core.runs import provenance
-from gmiqa_core.runs.chain import Chain
-from gmiqa_core.runs.lock import locked
-from gmiqa_core.runs.order import SECONDS
-from gmiqa_core.settings import TABLE, UserError, load
+from gmiqa.runs import provenance
+from gmiqa.runs.chain import Chain
+from gmiqa.runs.lock import locked
+from gmiqa.runs.order import SECONDS
+from gmiqa.settings import TABLE, load
+from gmiqa_core.errors import UserError
 
 FIRST, SECOND, REPORT = "20_meta_pretraining", "30_distortion_graphs", "90_report"
 
@@ -47,8 +48,8 @@ products = [{{"path": "out.txt", "size": out.stat().st_size, "sha256": ""}}]
 
 DRIVER = """
 import os, sys, pathlib
-from gmiqa_core.runs.chain import Chain
-from gmiqa_core.settings import load
+from gmiqa.runs.chain import Chain
+from gmiqa.settings import load
 os.environ["CHAIN_PID"] = str(os.getpid())
 run, notebooks, seed, timeout = sys.argv[1:5]
 settings = load(overrides={"seed": seed})
@@ -179,7 +180,7 @@ def test_a_second_chain_on_the_same_folder_is_refused(tmp_path):
 
 def test_the_lock_of_a_dead_chain_is_taken_over_and_its_child_ended(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
-    code = ("import os, pathlib, sys; from gmiqa_core.runs.lock import locked\n"
+    code = ("import os, pathlib, sys; from gmiqa.runs.lock import locked\n"
             "with locked(pathlib.Path(sys.argv[1])) as lock:\n"
             "    lock.children([int(sys.argv[2])]); os.kill(os.getpid(), 9)")
     subprocess.run([sys.executable, "-c", code, str(tmp_path), str(child.pid)])
@@ -236,13 +237,13 @@ def test_from_selects_a_stage_and_those_on_it(tmp_path):
 
 
 def test_a_mistyped_parameter_exits_2_and_starts_nothing(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "gmiqa_core", "run", "-p", "sead=3", "-p", f"run={tmp_path / 'run'}"],
+    done = subprocess.run([sys.executable, "-m", "gmiqa", "run", "-p", "sead=3", "-p", f"run={tmp_path / 'run'}"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "did you mean 'seed'" in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_an_overlay_gets_a_folder_of_its_own():
-    from gmiqa_core.cli.run import run_folder
+    from gmiqa.cli.run import run_folder
     root = provenance.repository_root()
     one, two = [str(root / "params" / "quick.yaml")], [str(root / "params" / f"{n}.yaml") for n in ("quick", "livec")]
     assert run_folder(load(*one), one, None) == Path("outputs/quick")
@@ -252,7 +253,7 @@ def test_an_overlay_gets_a_folder_of_its_own():
 
 
 def test_the_chain_decides_without_heavy_imports():
-    code = ("import sys, gmiqa_core.runs.chain, gmiqa_core.cli.run\n"
+    code = ("import sys, gmiqa.runs.chain, gmiqa.cli.run\n"
             "heavy = ('torch', 'numpy', 'pandas', 'papermill', 'IPython', 'matplotlib')\n"
             "print([m for m in heavy if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -269,7 +270,7 @@ def _pretend_done(tmp_path: Path, name: str) -> None:
     chain = Chain(tmp_path / "run", load(), notebooks=tmp_path / "notebooks")
     records = {n: provenance.record(tmp_path / "run" / n) for n in (FIRST, SECOND)}
     step = chain.step(name, {n: r["key"] for n, r in records.items() if r})
-    from gmiqa_core.runs.keys import key_parts
+    from gmiqa.runs.keys import key_parts
     parts = key_parts(tmp_path / "notebooks" / f"{name}.ipynb", step.settings, step.upstream)
     folder = tmp_path / "run" / name
     folder.mkdir(parents=True)

@@ -7,11 +7,12 @@ import json
 import pandas as pd
 import pytest
 
-from gmiqa_core.runs import keys, open_stage, order, provenance
-from gmiqa_core.runs.given import given
-from gmiqa_core.runs.progress import Progress, duration, progress
-from gmiqa_core.runs.stage import Stage
-from gmiqa_core.settings import UserError, load
+from gmiqa.runs import keys, open_stage, order, provenance
+from gmiqa.runs.parameter_cell import given
+from gmiqa.runs.progress import Progress, duration, progress
+from gmiqa.runs.stage import Stage
+from gmiqa.settings import load
+from gmiqa_core.errors import UserError
 
 NAME = "10_data_and_distortions"
 CELL = 'run: str = "outputs/quick"  # folder of this run\nseed: int = 0  # seed'
@@ -92,7 +93,7 @@ def test_a_cell_run_twice_registers_its_figure_once(stage):
 
 def test_upstream_says_what_to_run(tmp_path):
     stage = open_stage("30_distortion_graphs", notebook(CELL, run=str(tmp_path), seed=0))
-    with pytest.raises(UserError, match="needs 20_meta_pretraining, which is not finished.*gmiqa_core run"):
+    with pytest.raises(UserError, match="needs 20_meta_pretraining, which is not finished.*gmiqa run"):
         stage.upstream("20_meta_pretraining")
     with pytest.raises(UserError, match="did you mean '20_meta_pretraining'"):
         stage.upstream("20_meta_pretrainin")
@@ -130,12 +131,12 @@ def parts(path, text: str, **overrides) -> dict:
 
 
 def test_a_key_reaches_late_imports_and_names_what_changed(tmp_path):
-    late = parts(tmp_path, "def f():\n    from gmiqa_core.evaluation import srocc")
-    assert "gmiqa_core.evaluation.agreement" in late["modules"]
-    assert not [m for m in late["modules"] if m.startswith("gmiqa_core.settings")]
-    other = parts(tmp_path, "def f():\n    from gmiqa_core.evaluation import srocc", seed=1)
+    late = parts(tmp_path, "def f():\n    from gmiqa.evaluate import srocc")
+    assert "gmiqa.evaluate.agreement" in late["modules"]
+    assert not [m for m in late["modules"] if m.startswith("gmiqa.settings")]
+    other = parts(tmp_path, "def f():\n    from gmiqa.evaluate import srocc", seed=1)
     assert keys.key(other) != keys.key(late) and keys.differences(late, other) == ["seed: 0 → 1"]
-    changed = {**late, "modules": {**late["modules"], "gmiqa_core.evaluation.agreement": "0"}}
+    changed = {**late, "modules": {**late["modules"], "gmiqa.evaluate.agreement": "0"}}
     assert keys.differences(changed, late) == ["modules changed: evaluation.agreement"]
 
 
@@ -156,7 +157,7 @@ def test_the_files_of_a_data_folder_are_part_of_the_key(tmp_path):
 
 
 def test_lines_for_ipython_do_not_stop_the_key(tmp_path):
-    assert parts(tmp_path, "%matplotlib inline\nfrom gmiqa_core import images")["modules"]["gmiqa_core.images"]
+    assert parts(tmp_path, "%matplotlib inline\nfrom gmiqa_core import images")["modules"]["gmiqa.data.images"]
 
 
 def test_the_order_is_complete_and_equals_what_the_notebooks_ask_for():

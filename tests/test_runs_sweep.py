@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gmiqa_core.cli import main
-from gmiqa_core.runs import provenance, sweep
-from gmiqa_core.settings import UserError
+from gmiqa.cli import main
+from gmiqa.runs import provenance, sweep
+from gmiqa_core.errors import UserError
 
 
 def write(folder: Path, text: str) -> Path:
@@ -88,6 +88,6 @@ def test_a_stage_with_the_same_key_is_taken_over_whole(tmp_path):
 
 def test_the_command_refuses_an_index_that_is_not_there(tmp_path):
     path = write(tmp_path, "base: params/tiny.yaml\nseeds: 2")
-    done = subprocess.run([sys.executable, "-m", "gmiqa_core", "sweep", str(path), "--index", "2"],
+    done = subprocess.run([sys.executable, "-m", "gmiqa", "sweep", str(path), "--index", "2"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "runs 0 to 1" in done.stderr

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gmiqa_core import finetuning, images, network
-from gmiqa_core.scoring import QualityMap, Scorer
-from gmiqa_core.scoring import scorer as scorer_module
-from gmiqa_core.settings import UserError
+from gmiqa.data import images
+from gmiqa.score import QualityMap, Scorer
+from gmiqa.score import scorer as scorer_module
+from gmiqa_core import checkpoints, network, prediction
+from gmiqa_core.errors import UserError
 
 META = {
     "target": "the mean opinion of a test",
@@ -27,7 +28,7 @@ META = {
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
-    return network.save(network.build("tiny"), tmp_path_factory.mktemp("model") / "model.safetensors", **META)
+    return checkpoints.save(network.build("tiny"), tmp_path_factory.mktemp("model") / "model.safetensors", **META)
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +70,16 @@ def test_a_score_has_ranges_and_says_whose_opinion_it_is(scorer, folder):
 
 def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, folder):
     score = scorer.score(folder / "02.png")
-    said = finetuning.predict(scorer.model, [folder / "02.png"], 128, crops=3, crop=64, turn=True)
+    said = prediction.predict(scorer.model, [folder / "02.png"], 128, crops=3, crop=64, turn=True)
     assert score.quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
     assert score.sigma == pytest.approx(150 * said["sigma"][0], rel=1e-4)
-    whole = finetuning.predict(scorer.model, [folder / "02.png"], 128)["mu"][0]
+    whole = prediction.predict(scorer.model, [folder / "02.png"], 128)["mu"][0]
     assert abs(score.quality / 100 - whole) > 1e-4, "crops and the whole agree: this test shows nothing"
 
 
 def test_a_network_tuned_on_whole_pictures_sees_them_whole(folder):
     scorer = Scorer(model=network.build("tiny"), meta={"max_side": 128, "crop": 0, "views": 8}, device="cpu")
-    said = finetuning.predict(scorer.model, [folder / "02.png"], 128)
+    said = prediction.predict(scorer.model, [folder / "02.png"], 128)
     assert scorer.score(folder / "02.png").quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
 
 
@@ -194,7 +195,8 @@ def test_without_a_bundled_model_the_message_says_what_to_do(monkeypatch, tmp_pa
 
 
 def test_the_checkpoint_that_notebook_40_saves_scores_pictures(tmp_path):
-    made = network.save(network.build("tiny"), tmp_path / "finetuned.safetensors", stage="40_fine_tuning", max_side=64,
+    made = checkpoints.save(network.build("tiny"), tmp_path / "finetuned.safetensors", stage="40_fine_tuning",
+                            max_side=64,
                         dataset="synthetic", split="0", seed=0, held_out=[10], crop=32, views=8, turn=True)
     score = Scorer(made, "cpu").score(np.zeros((48, 80, 3), np.uint8))
     assert 0 <= score.quality <= 100 and score.sigma > 0

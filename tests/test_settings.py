@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmiqa_core import settings
-from gmiqa_core.settings import STAGES, TABLE, Parameter, UserError, load
+from gmiqa import settings
+from gmiqa.settings import STAGES, TABLE, Parameter, load
+from gmiqa_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "params").rglob("*.yaml"))
@@ -146,4 +147,4 @@ def test_a_notebooks_parameters_cell_is_the_table(stage):
         pytest.skip(f"{path.name} does not exist yet")
     cells = [c for c in json.loads(path.read_text())["cells"] if "parameters" in c["metadata"].get("tags", [])]
     assert len(cells) == 1
-    assert "".join(cells[0]["source"]) == settings.parameters_cell(stage), "python -m gmiqa_core.settings --write"
+    assert "".join(cells[0]["source"]) == settings.parameters_cell(stage), "python -m gmiqa.settings --write"

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa_core import images, synthetic
-from gmiqa_core.datasets import Dataset, Scale
-from gmiqa_core.distortions import calibration, distort
-from gmiqa_core.settings import UserError
-from gmiqa_core.synthetic import Batch, Content, Pool, RecordPool, bring_to_size, contents, split_contents
+from gmiqa.data import images, synthetic
+from gmiqa.data.datasets import Dataset, Scale
+from gmiqa.data.distortions import calibration, distort
+from gmiqa.data.synthetic import Content, Pool, RecordPool, bring_to_size, contents, split_contents
+from gmiqa_core.batch import Batch
+from gmiqa_core.errors import UserError
 
 FEW = [1, 10, 11, 20]
 

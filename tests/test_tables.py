@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmiqa_core.evaluation import protocols, reported, tables
-from gmiqa_core.settings import UserError
+from gmiqa.evaluate import protocols, reported, tables
+from gmiqa_core.errors import UserError
 
 COLUMNS = ["method", "dataset", "type", "metric", "value", "n"]
 OURS = pd.DataFrame([
@@ -90,7 +90,7 @@ def test_every_reported_fact_has_a_source():
 
 @pytest.fixture
 def dataset(monkeypatch):
-    from gmiqa_core import datasets
+    from gmiqa.data import datasets
 
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(60)], "subset": np.tile(["a", "b", "c"], 20), "group": "",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gmiqa_core import training
-from gmiqa_core.settings import UserError
+from gmiqa_core import distributed, resume, training
+from gmiqa_core.errors import UserError
 
 
 def small(seed: int = 0) -> nn.Module:
@@ -81,7 +81,7 @@ def test_divergence_stops_and_names_the_last_good_checkpoint(tmp_path, what):
 
     with pytest.raises(UserError, match=r"diverged at step .*last\.ckpt.*Lower the learning rate"):
         training.train(small(), bad, steps=40, lr=1e-3, folder=tmp_path, checkpoint_every=5)
-    state = training.load_checkpoint(tmp_path / "last.ckpt")
+    state = resume.load_checkpoint(tmp_path / "last.ckpt")
     assert state["step"] == 25
     assert all(torch.isfinite(v).all() for v in state["model"].values())
 
@@ -163,7 +163,7 @@ def test_constant_buffers_are_not_moved_by_accumulation(tmp_path):
 
 def test_launch_refuses_what_workers_cannot_import():
     with pytest.raises(UserError, match="importable module"):
-        training.launch(2, lambda: None)
+        distributed.launch(2, lambda: None)
 
 
 def test_no_steps_leave_the_model_and_an_empty_table(tmp_path):

@@ -5,12 +5,13 @@ import threading
 import pytest
 import torch
 
-from gmiqa_core import images, network
-from gmiqa_core.distortions import TYPES
-from gmiqa_core.scoring import Score, Scorer
-from gmiqa_core.settings import UserError
-from gmiqa_core.widgets import distortion_explorer, folder_ranking, parts, score_picture, side_by_side
-from gmiqa_core.widgets.examples import examples
+from gmiqa.data import images
+from gmiqa.data.distortions import TYPES
+from gmiqa.score import Score, Scorer
+from gmiqa.widgets import distortion_explorer, folder_ranking, parts, score_picture, side_by_side
+from gmiqa.widgets.examples import examples
+from gmiqa_core import network
+from gmiqa_core.errors import UserError
 
 MODULES = (score_picture, distortion_explorer, side_by_side, folder_ranking)
 

@@ -9,7 +9,7 @@ import test_meta_learning
 import test_training
 import torch
 
-from gmiqa_core import finetuning, meta_learning, network, training
+from gmiqa_core import distributed, finetuning, meta_learning, network, training
 
 PARTS = ("loop", "meta-learning", "fine-tuning")
 
@@ -32,7 +32,7 @@ def run_parts(folder: str, report: object = None) -> dict[str, torch.nn.Module]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, dict, dict]:
     folder = tmp_path_factory.mktemp("workers")
-    two = training.launch(2, run_parts, str(folder / "2"), report=lambda *_: None)
+    two = distributed.launch(2, run_parts, str(folder / "2"), report=lambda *_: None)
     return folder, run_parts(str(folder / "1")), two
 
 

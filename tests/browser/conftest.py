@@ -30,11 +30,12 @@ def folder(tmp_path_factory):
     """The notebook with an untrained model, beside pictures to upload."""
     import torch
 
-    from gmiqa_core import images, network
+    from gmiqa.data import images
+    from gmiqa_core import checkpoints, network
 
     folder = tmp_path_factory.mktemp("demo")
     torch.manual_seed(0)
-    checkpoint = network.save(network.build("tiny"), folder / "model.safetensors", max_side=256)
+    checkpoint = checkpoints.save(network.build("tiny"), folder / "model.safetensors", max_side=256)
     notebook = json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):

@@ -1,0 +1,7 @@
+"""``gmiqa``."""
+
+import sys
+
+from gmiqa.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pictures: decoding, distortions, data sets, synthetic pools, the embedded ones."""

@@ -1,0 +1,132 @@
+"""Scored pictures in memory: of a data set or synthetic, and the batches drawn from them.
+
+One rule for large pictures, here and in scoring: the longer side is brought down to `max_side` by area averaging,
+never up; training and test see the same rule.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmiqa.data import images, synthetic
+from gmiqa.data.distortions import TYPES
+
+
+class Target(NamedTuple):
+    """One training batch: images (n,3,H,W) in [0,1]; quality and spread (n,) in [0,1]; rows (n,) of the pictures."""
+
+    images: Tensor
+    quality: Tensor
+    spread: Tensor
+    rows: Tensor
+
+
+@dataclass
+class Pictures:
+    """Scored pictures, decoded once and kept in memory as uint8.
+
+    pictures   list of (3,H,W) uint8, longer side at most max_side
+    quality    (n,) float in [0,1], higher is better
+    spread     (n,) float: standard deviation of the score a picture of this kind gets; 0 where the score is its own
+    facts      DataFrame with n rows: what else is known of each picture (id, type, level, reference or content)
+    """
+
+    pictures: list[Tensor]
+    quality: Tensor
+    spread: Tensor
+    facts: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: Sequence[int] | np.ndarray) -> "Pictures":
+        chosen = [int(i) for i in index]
+        facts = self.facts.iloc[chosen].reset_index(drop=True) if len(self.facts) else self.facts
+        return Pictures([self.pictures[i] for i in chosen], self.quality[chosen], self.spread[chosen], facts)
+
+    def drawn(self, seed: int = 0) -> Tensor:
+        """(n,) one score per picture, drawn from N(quality, spread): the quality itself where the spread is 0."""
+        return self.quality + self.spread * torch.randn(len(self), generator=torch.Generator().manual_seed(seed))
+
+    @classmethod
+    def read(cls, dataset: Any, rows: Sequence[int] | np.ndarray, max_side: int = 512) -> "Pictures":
+        """Rows of a datasets.Dataset. A set's own spread is that of single opinions, not of the score: it stays out."""
+        table = dataset.table.iloc[list(rows)]
+        paths = [Path(dataset.root) / str(name) for name in table["image"]]
+        quality = torch.tensor(table["quality"].to_numpy(np.float32))
+        known = [name for name in ("id", "reference", "group", "subset", "type", "level") if name in table]
+        return cls(read_all(paths, max_side), quality, torch.zeros(len(quality)), table[known].reset_index(drop=True))
+
+    @classmethod
+    def of_batch(cls, batch: Any) -> "Pictures":
+        """A synthetic.Batch: its scores are means of a (type, level) cell, its spread the deviation within the cell."""
+        stored = (batch.images.detach().cpu() * 255).round().to(torch.uint8)
+        type, level, content = (x.tolist() for x in (batch.type, batch.level, batch.content))
+        names = [TYPES[t - 1].name if t else "none" for t in type]
+        ids = [f"content {c}, {name} {v}" for c, name, v in zip(content, names, level, strict=True)]
+        facts = pd.DataFrame({"id": ids, "reference": content, "type": names, "level": level})
+        return cls(list(stored), batch.quality.detach().cpu().float(), batch.spread.detach().cpu().float(), facts)
+
+    @classmethod
+    def join(cls, parts: Iterable["Pictures"]) -> "Pictures":
+        parts = list(parts)
+        return cls([picture for part in parts for picture in part.pictures], torch.cat([x.quality for x in parts]),
+                   torch.cat([x.spread for x in parts]), pd.concat([x.facts for x in parts], ignore_index=True))
+
+    def batch(self, seed: int, step: int, n: int, crop: int = 0, turn: bool = False) -> Target:
+        """Batch `step` of shuffled epochs, a pure function of (seed, step): random crops of side `crop`, or with 0
+        whole pictures, cut at random to the smallest height and width among them; mirrored half of the time, and with
+        `turn` turned by 0 to 3 quarters where they are square."""
+        n = min(n, len(self))
+        epoch, place = divmod(step, len(self) // n)
+        order = np.random.default_rng((seed, epoch)).permutation(len(self))
+        index = order[place * n: (place + 1) * n]
+        rng = np.random.default_rng((seed, epoch, place))
+        chosen = [self.pictures[i] for i in index]
+        height, width = (min([p.shape[d] for p in chosen] + [crop or 1 << 30]) for d in (1, 2))
+        parts = torch.stack([cut(p, height, width, rng, turn) for p in chosen])
+        return Target(parts, self.quality[index], self.spread[index], torch.from_numpy(index))
+
+
+def cut(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
+    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
+    """
+    top = int(rng.integers(picture.shape[1] - height + 1))
+    left = int(rng.integers(picture.shape[2] - width + 1))
+    part = picture[:, top: top + height, left: left + width]
+    part = part.flip(2) if rng.random() < 0.5 else part
+    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
+
+
+def read_all(sources: Sequence[Any], max_side: int | None) -> list[Tensor]:
+    """Decode pictures in threads (the codecs release Python's lock) into (3,H,W) uint8."""
+    def one(source: Any) -> Tensor:
+        picture = images.from_any(source, max_side)
+        return (picture * 255).round().to(torch.uint8) if picture.is_floating_point() else picture
+
+    with ThreadPoolExecutor(4) as threads:
+        return list(threads.map(one, sources))
+
+
+def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,
+                     seed: int = 0) -> tuple[Pictures, Pictures]:
+    """A target set without a data set: KADID-calibrated scores on pristine contents that no training has seen.
+
+    learn, test    contents (synthetic.Content) of the few labelled pictures, and of those to be scored
+    types          types of the labelled pictures: those held out of pre-training; the test has all 25
+    labels         number of labelled pictures, drawn over types, levels and contents
+    """
+    def whole(contents: Sequence[Any], chosen: Sequence[int] | None) -> Pictures:
+        made = Pictures.join(map(Pictures.of_batch, synthetic.test_batches(contents, types=chosen, seed=seed)))
+        return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
+
+    few = whole(learn, types)
+    order = np.random.default_rng(seed).permutation(len(few))
+    return few[order[:labels]], whole(test, None)

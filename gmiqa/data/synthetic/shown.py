@@ -1,0 +1,57 @@
+"""Synthetic pictures to score: whole ones, with their KADID-calibrated quality, as uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+LEVELS = (1, 2, 3, 4, 5)
+KINDS = {"photograph": "photographs", "generated": "generated scenes", "folder": "pictures of the folder"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """pictures: uint8 (3,h,w) each; facts: picture (its number), content, name, part, type, level, target in [0, 1]."""
+
+    pictures: list[Any]
+    facts: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def in_turn(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Shown:
+    """One picture for every content and type, levels in turn; options of synthetic.test_batches (whole, crop, seed)."""
+    cells = [{level: [t for t in range(1, 26) if (t + k) % len(levels) == place] for place, level in enumerate(levels)}
+             for k in range(len(contents))]  # fmt: skip
+    return _made(contents, cells, options)
+
+
+def every(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Shown:
+    """Every type at each of these levels on every content."""
+    return _made(contents, [{level: list(range(1, 26)) for level in levels}] * len(contents), options)
+
+
+def _made(contents: Sequence[Any], cells: list[dict[int, list[int]]], options: dict[str, Any]) -> Shown:
+    from gmiqa.data.synthetic import test_batches
+
+    pictures, rows = [], []
+    for number, (content, wanted) in enumerate(zip(contents, cells, strict=True)):
+        for level, types in wanted.items():
+            for batch in test_batches([content], types=types, levels=[level], **options) if types else ():
+                pictures += list((batch.images * 255).round().byte().cpu())
+                rows += [{"content": number, "name": content.name, "part": KINDS.get(content.kind, content.kind),
+                          "type": int(t), "level": level, "target": float(q)}
+                         for t, q in zip(batch.type, batch.quality, strict=True)]  # fmt: skip
+    return Shown(pictures, pd.DataFrame(rows).rename_axis("picture").reset_index())
+
+
+def both_kinds(contents: Sequence[Any], count: int) -> list[Any]:
+    """`count` contents, the kinds in turn, so that a few of them hold photographs and generated scenes."""
+    kinds = list(dict.fromkeys(c.kind for c in sorted(contents, key=lambda c: c.kind != "photograph")))
+    queues = [[c for c in contents if c.kind == kind] for kind in kinds]
+    rounds = range(max(map(len, queues), default=0))
+    return [queue[k] for k in rounds for queue in queues if k < len(queue)][:count]

@@ -1,0 +1,1 @@
+"""What the notebooks compare and measure beyond a training."""

@@ -1,0 +1,124 @@
+"""What notebook 80 and the benchmark compare: starts of a base network, weights of the loss, members of the stack."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmiqa.data import images
+from gmiqa.data.pictures import Pictures
+from gmiqa.data.synthetic import Content, test_batches
+from gmiqa.experiments.folds import FAILURES, Fitted, Member
+from gmiqa_core.errors import UserError
+from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
+
+Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware" -> one network per seed
+TALKATIVE = 200  # shorter trainings than this print nothing
+
+
+def synthetic_pictures(contents: Sequence[Content], types: Sequence[int], side: int, seed: int = 0) -> Pictures:
+    """Every level of `types` on every content with its pseudo-score, longer side at most `side`."""
+    made = Pictures.join(map(Pictures.of_batch, test_batches(contents, types=types, seed=seed)))
+    return replace(made, pictures=[images.limit(picture, side) for picture in made.pictures])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every network of a comparison is fine-tuned: the same steps, batches and loss for all."""
+
+    folder: Path
+    steps: int
+    batch: int
+    crop: int
+    lr: float
+    weights: tuple[float, float] = (0.5, 0.5)
+    temperature: float = 0.1
+
+    def tuned(self, start: QualityNetwork, pictures: Pictures, name: str, seed: int = 0) -> QualityNetwork:
+        """A copy of `start` fine-tuned on these pictures; its files lie under `name`, and continue a killed run."""
+        model = copy.deepcopy(start)
+        quiet = {} if self.steps >= TALKATIVE else {"report": lambda *values: None}
+        finetune(model, pictures, steps=self.steps, folder=self.folder / name.replace(" ", "_"), batch=self.batch,
+                 crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature, seed=seed, **quiet)
+        return model
+
+    def predictions(self, starts: Sequence[QualityNetwork], train: Pictures, test: Pictures, name: str) -> np.ndarray:
+        """(seeds, n) qualities of the test pictures: start k is tuned with seed k on all training pictures."""
+        return np.stack([predict(self.tuned(start, train, f"{name} {k}", k), test.pictures)
+                         for k, start in enumerate(starts)])
+
+    def member(self, name: str, start: QualityNetwork) -> Member:
+        """A base network as a member of the stack."""
+
+        def fit(pictures: Pictures, tag: str) -> Fitted:
+            model = self.tuned(start, pictures, f"{name} {tag}")
+            return lambda wanted: predict(model, wanted.pictures)
+
+        return Member(name, fit)
+
+
+def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder: Path, batch: int,
+           lr: float, imagenet: str = "imagenet") -> tuple[Starts, str]:
+    """One backbone from random weights, from ImageNet where its weights are at hand (torchvision's, or `imagenet`, a
+    file), and after quality-aware pre-training, which begins where the one before it does; and why there is no
+    ImageNet start."""
+    begun: Starts = {"random": [], "quality-aware": []}
+    reason = ""
+    for seed in seeds:
+        torch.manual_seed(seed)
+        begun["random"].append(QualityNetwork(backbone).to(pool.device))
+    try:
+        begun["ImageNet"] = [QualityNetwork(backbone, imagenet).to(pool.device) for _ in seeds]
+    except UserError as error:
+        reason = str(error)
+    for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
+        model = copy.deepcopy(origin)
+        pretrain(model, pool, steps=steps, folder=folder / f"pretrain_{backbone}_{seed}", batch=batch, lr=lr, seed=seed)
+        begun["quality-aware"].append(model)
+    return begun, reason
+
+
+def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],
+               **options: Any) -> tuple[dict[str, Starts], dict[str, str]]:
+    """`starts` of every backbone, the first with all seeds and the others with one; a backbone that fails is named with
+    its reason and does not lose the others' work."""
+    begun: dict[str, Starts] = {}
+    missing: dict[str, str] = {}
+    for name in backbones:
+        try:
+            begun[name], reason = starts(name, pool, seeds[:1] if begun else seeds, **options)
+        except FAILURES as error:
+            missing[name] = str(error) or type(error).__name__
+        else:
+            missing |= {f"{name} from ImageNet": reason} if reason else {}
+    if not begun:
+        raise UserError("No base network could be built: " + "; ".join(missing.values()))
+    return begun, missing
+
+
+def estimator_member(name: str, make: Callable[[], Any]) -> Member:
+    """Anything with fit(pictures, quality) and predict(pictures), such as baselines.make("nss_svr"), as a member."""
+
+    def fit(pictures: Pictures, tag: str) -> Fitted:
+        estimator = make().fit(pictures.pictures, pictures.quality.numpy())
+        return lambda wanted: np.asarray(estimator.predict(wanted.pictures))
+
+    return Member(name, fit)
+
+
+def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
+    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that it is stacked on."""
+
+    def fit(pictures: Pictures, tag: str) -> Fitted:
+        from gmiqa_core import checkpoints, prediction
+
+        model, _ = checkpoints.load(checkpoint, device)
+        return lambda wanted: prediction.predict(model, wanted.pictures, max_side=None)["mu"].to_numpy()
+
+    return Member("GMIQA", fit)

@@ -1,0 +1,137 @@
+"""What a run found, read from the run.json of its stages: numbers, claims, and the sentence made of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmiqa.report import executed as pages
+from gmiqa.runs import provenance
+from gmiqa.runs.order import LAST, NEEDS
+from gmiqa.runs.plan import shown
+
+# What the first screen shows: the first of these that are there. Names are patterns; the words say what a number is.
+PICTURES: tuple[tuple[str, str, str], ...] = (
+    ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
+    ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""),
+    ("80_metaqap", ".*", ""), ("10_data_and_distortions", "level_curves", ""))
+NUMBERS: tuple[tuple[str, str, str], ...] = (
+    ("50_evaluation", "srocc_GMIQA", "Scores follow the quality of unseen pictures: rank correlation (SROCC)"),
+    ("70_embeddings", "code_neighbour_type", "Nearest unseen picture has the same distortion, of 25"),
+    ("20_meta_pretraining", "adapted_srocc", "SROCC on held-out distortions after adapting to a few labels"),
+    ("40_fine_tuning", "srocc", "Scores follow the quality of test pictures: rank correlation (SROCC)"),
+    ("80_metaqap", "stack_srocc", ""), ("30_distortion_graphs", "type_accuracy_.*", ""), ("50_evaluation", ".*", ""),
+    ("60_ablations", ".*", ""), ("70_embeddings", ".*", ""), ("30_distortion_graphs", ".*", ""),
+    ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))
+
+
+@dataclass
+class Part:
+    """One stage as the report sees it; ``record`` is None where it has no finished result."""
+
+    name: str
+    title: str
+    question: str
+    folder: Path
+    record: dict[str, Any] | None
+
+    def entries(self, kind: str) -> list[dict[str, Any]]:
+        return self.record.get(kind, []) if self.record else []
+
+    def notebook(self) -> str:
+        """Relative path of its executed notebook: the page if there is one; empty if it ran outside the chain."""
+        for ending in ("html", "ipynb"):
+            if (self.folder / f"{self.name}.{ending}").exists():
+                return f"{self.name}/{self.name}.{ending}"
+        return ""
+
+
+def collect(run: Path, notebooks: Path | None = None) -> list[Part]:
+    """All stages of a run in order, finished or not."""
+    notebooks = notebooks or provenance.repository_root() / "notebooks"
+    parts = []
+    for name in NEEDS:
+        source = notebooks / f"{name}.ipynb"
+        title, question = pages.first_words(source) if source.exists() else (name, "")
+        parts.append(Part(name, title, question, run / name, provenance.record(run / name)))
+    return parts
+
+
+def pick(parts: list[Part], kind: str, wanted: tuple[tuple[str, str, str], ...], count: int
+         ) -> list[tuple[Part, dict[str, Any], str]]:
+    """The first ``count`` entries that exist, in the order wanted: the stage, the entry, what to call it."""
+    by_name = {part.name: part for part in parts}
+    found: list[tuple[Part, dict[str, Any], str]] = []
+    for stage, pattern, words in wanted:
+        matching = [e for e in by_name[stage].entries(kind) if re.fullmatch(pattern, e["name"])]
+        if matching and len(found) < count and all(matching[0] is not entry for _, entry, _ in found):
+            found.append((by_name[stage], matching[0], words or matching[0].get("text") or matching[0]["name"]))
+    return found
+
+
+def claims(parts: list[Part]) -> Any:
+    """Every registered claim: DataFrame with claim, source, value, outcome, n, evidence, stage."""
+    import pandas as pd
+    rows = [{**claim, "stage": part.name} for part in parts for claim in part.entries("claims")]
+    return pd.DataFrame(rows, columns=["claim", "source", "value", "outcome", "n", "evidence", "stage"])
+
+
+def counted(outcomes: list[str]) -> str:
+    """``3 hold, 1 does not, 2 are undecided at this size and 4 were not run``, from the outcomes themselves."""
+    words = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
+             "undecided": ("is undecided at this size", "are undecided at this size"),
+             "not run here": ("was not run here", "were not run here")}
+    texts = [f"{outcomes.count(o)} {words[o][outcomes.count(o) > 1]}" for o in words if outcomes.count(o)]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def sentence(parts: list[Part]) -> str:
+    """What was found and what was not, in one sentence made of the run's own numbers."""
+    headline = pick(parts, "numbers", NUMBERS, 1)
+    outcomes = [claim["outcome"] for part in parts for claim in part.entries("claims")]
+    others = [part for part in parts if part.name != LAST]
+    missing = [part.name for part in others if part.record is None]
+    texts = []
+    if headline:
+        _, entry, words = headline[0]
+        texts.append(f"{words.rstrip('.')} {value(entry)}"
+                     + (f" (n = {pages.number(entry['n'])})" if entry["n"] is not None else ""))
+    if outcomes:
+        texts.append(f"of {len(outcomes)} claims {counted(outcomes)}")
+    if missing:
+        texts.append(f"{len(missing)} of {len(others)} stages have no result")
+    text = "; ".join(texts) or "no stage of this run has finished"
+    return text[0].upper() + text[1:] + "."
+
+
+def value(entry: dict[str, Any]) -> str:
+    interval = interval_text(entry)
+    return (f"{pages.number(entry['value'])}{' ' + entry['unit'] if entry['unit'] else ''}"
+            + (f" [{interval}]" if interval else ""))
+
+
+def interval_text(entry: dict[str, Any]) -> str:
+    if entry["low"] is None or entry["high"] is None:
+        return ""
+    return f"{pages.number(entry['low'])} to {pages.number(entry['high'])}"
+
+
+def results(run: Path, file: Any = sys.stdout) -> None:
+    """The numbers of all finished stages, and where the report is."""
+    rows = []
+    for name in NEEDS:
+        for number in (provenance.record(run / name) or {}).get("numbers", []):
+            value, low, high = number["value"], number["low"], number["high"]
+            text = f"{value:.3f}" if isinstance(value, float) else str(value)
+            text += f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+            text += f" {number['unit']}" if number["unit"] else ""
+            rows.append((name, number["name"], text, "" if number["n"] is None else f"n = {number['n']}"))
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=file)
+    report = run / "report.html"
+    if report.exists():
+        print(f"\nreport: {shown(report)}", file=file)

@@ -1,0 +1,53 @@
+"""Which notebook needs which: declared here and nowhere else (a test compares it with the notebooks)."""
+
+from __future__ import annotations
+
+from gmiqa_core.errors import UserError, did_you_mean
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "00_start_here": (),
+    "10_data_and_distortions": (),
+    "20_meta_pretraining": (),
+    "30_distortion_graphs": ("20_meta_pretraining",),
+    "40_fine_tuning": ("30_distortion_graphs",),
+    "50_evaluation": ("40_fine_tuning",),
+    "60_ablations": (),
+    "70_embeddings": ("30_distortion_graphs",),
+    "80_metaqap": (),
+    "90_report": (),
+}
+
+# Runs when all others have ended, finished or not: it reports what is there and names what is not.
+LAST = "90_report"
+
+# Seconds in the quick preset on two cores, two stages side by side as `make run` has it: the estimate of a first run.
+SECONDS = {"00_start_here": 15, "10_data_and_distortions": 30, "20_meta_pretraining": 80, "30_distortion_graphs": 230,
+           "40_fine_tuning": 110, "50_evaluation": 60, "60_ablations": 70, "70_embeddings": 50, "80_metaqap": 85,
+           "90_report": 20}
+
+
+def stage_name(text: str) -> str:
+    """``30``, ``30_distortion_graphs`` or its file name -> the stage's name."""
+    word = text.removesuffix(".ipynb").rpartition("/")[2]
+    if word in NEEDS:
+        return word
+    matching = [name for name in NEEDS if name.startswith(f"{word}_")]
+    if len(matching) != 1:
+        raise UserError(f"no stage '{text}'{did_you_mean(word, NEEDS)}; the stages are {', '.join(NEEDS)}")
+    return matching[0]
+
+
+def above(name: str) -> set[str]:
+    """Every stage that ``name`` stands on, directly or not."""
+    direct = set(NEEDS[name])
+    return direct.union(*(above(other) for other in direct))
+
+
+def needs(name: str, unfinished: set[str]) -> set[str]:
+    """What of the unfinished stages ``name`` has to wait for."""
+    return unfinished - {name} if name == LAST else unfinished & above(name)
+
+
+def below(name: str) -> set[str]:
+    """Every stage that stands on ``name``, and the report."""
+    return {other for other in NEEDS if name in above(other)} | ({LAST} - {name})

@@ -1,0 +1,152 @@
+"""What a chain would do, and why: decided from run.json files and keys alone, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmiqa.runs import provenance
+from gmiqa.runs.keys import differences, key, key_parts
+from gmiqa.runs.order import LAST, NEEDS, SECONDS, below, needs
+from gmiqa.runs.progress import duration
+from gmiqa.settings import Settings, stage_parameters
+from gmiqa_core.errors import UserError
+
+TIMES = "times.json"
+
+
+@dataclass
+class Step:
+    """One stage of a plan: ``why`` is empty where it is done."""
+
+    name: str
+    key: str
+    why: list[str]
+    settings: Settings
+    upstream: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Plan:
+    """The notebooks, a folder ``run`` for their results, and which of them to run.
+
+    settings    values and sources of all parameters
+    only, start names of stages: just these; or these and whatever stands on them
+    force       run selected stages although they are done
+    jobs        independent stages side by side
+    reuse       a folder of other runs, whose finished stages with the same key are taken over
+    timeout     seconds that a stage may take, 0 for no limit
+    """
+
+    run: Path
+    settings: Settings
+    notebooks: Path = field(default_factory=lambda: provenance.repository_root() / "notebooks")
+    only: Iterable[str] = ()
+    start: str = ""
+    force: bool = False
+    jobs: int = 1
+    timeout: float = 0
+    reuse: Path | None = None
+    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
+
+    def __post_init__(self) -> None:
+        self.known = [name for name in NEEDS if (self.notebooks / f"{name}.ipynb").is_file()]
+        if not self.known:
+            raise UserError(f"{self.notebooks}: there are no notebooks there")
+        chosen = set(self.only) or ({self.start} | below(self.start) if self.start else set(self.known))
+        for name in sorted(chosen - set(self.known)):
+            if self.only:
+                raise UserError(f"{self.notebooks / name}.ipynb: there is no such notebook")
+        self.selected = [name for name in self.known if name in chosen]
+
+    def stage_settings(self, name: str) -> Settings:
+        names = stage_parameters(name)
+        values = {n: self.settings[n] for n in names} | {"run": self._run_parameter()}
+        return Settings(values, {n: self.settings.source[n] for n in names} | {"run": "the chain"})
+
+    def _run_parameter(self) -> str:
+        root = provenance.repository_root()
+        return str(self.run.relative_to(root) if self.run.is_relative_to(root) else self.run)
+
+    def step(self, name: str, keys: dict[str, str]) -> Step:
+        """What is to be done about one stage, given the keys of the stages before it."""
+        needed = [n for n in self.known if n != LAST] if name == LAST else NEEDS[name]
+        upstream = {n: keys[n] for n in needed if n in keys}
+        settings = self.stage_settings(name)
+        parts = key_parts(self.notebooks / f"{name}.ipynb", settings, upstream)
+        return Step(name, key(parts), self._why(name, parts), settings, upstream)
+
+    def _why(self, name: str, parts: dict[str, Any]) -> list[str]:
+        folder = self.run / name
+        record = provenance.record(folder)
+        if record is None:
+            return ["was not finished" if (folder / provenance.STARTED).exists() else "has not run yet"]
+        if record.get("by") != "chain":
+            return ["was run by hand, outside the chain"]
+        missing = [p["path"] for p in record["products"] if not _same_size(folder / p["path"], p["size"])]
+        if missing:
+            return [f"{missing[0]} is missing or changed" + (f" (and {len(missing) - 1} more)" if missing[1:] else "")]
+        if record.get("key") != key(parts):
+            return differences(record.get("parts"), parts) or ["its key changed"]
+        return ["--force"] if self.force else []
+
+    def plan(self) -> list[Step]:
+        """Every selected stage in order. UserError where one stands on a stage that is neither done nor selected."""
+        keys: dict[str, str] = {}
+        steps = []
+        for name in self.known:
+            if name in self.selected:
+                steps.append(self.step(name, keys))
+                keys[name] = steps[-1].key
+            else:
+                record = provenance.record(self.run / name)
+                if record:
+                    keys[name] = provenance.upstream_key(record)
+        for step in steps:
+            for needed in NEEDS[step.name]:
+                if needed in self.known and needed not in keys and step.why:
+                    raise UserError(f"{step.name} needs {needed}, which is not finished in {self.run} and not "
+                                    f"selected: add it to --only, or use --from {needed}")
+        return steps
+
+    def dry_run(self) -> int:
+        """Print what would run and why; start nothing."""
+        steps = self.plan()
+        width = max(len(step.name) for step in steps)
+        for step in steps:
+            self.say(f"{step.name:<{width}}  " + (f"would run: {'; '.join(step.why)}" if step.why else "is done"))
+        waiting = [step for step in steps if step.why]
+        self.say(f"{len(waiting)} of {len(steps)} stages would run in {shown(self.run)}"
+                 + (f", about {duration(self.span(waiting))}" if waiting else ""))
+        return 0
+
+    def span(self, steps: Iterable[Step]) -> float:
+        """Seconds that these steps are expected to take, `jobs` side by side, each begun as soon as it may."""
+        waiting, free = list(steps), [0.0] * self.jobs
+        ends: dict[str, float] = {}
+        while waiting:
+            free.sort()
+            names = {step.name for step in waiting} | {name for name, end in ends.items() if end > free[0]}
+            ready = next((s for s in waiting if not needs(s.name, names)), None)
+            if ready is None:  # this place waits for the next stage to end
+                free[0] = min(end for end in ends.values() if end > free[0])
+                continue
+            waiting.remove(ready)
+            free[0] = ends[ready.name] = free[0] + self.expected(ready)
+        return max(ends.values(), default=0.0)
+
+    def expected(self, step: Step) -> float:
+        times = provenance.read_json(self.run / TIMES) or {}
+        return float(times.get(step.name, SECONDS[step.name]))
+
+
+def shown(path: Path) -> str:
+    """Relative to where the person stands, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _same_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size

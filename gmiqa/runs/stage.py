@@ -1,0 +1,243 @@
+"""What a notebook says to its run: ``open_stage`` in the first cell, ``stage.close()`` in the last.
+
+    stage = open_stage("30_distortion_graphs", globals())
+    stage.figure(fig, "edge_variance", "Edges grow alike from layer to layer", alt="...")
+    stage.number("srocc", 0.81, n=240, low=0.76, high=0.85, text="Scores follow the human order.")
+    stage.close()
+
+The same cells work in JupyterLab, under plain papermill and in the chain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from gmiqa.runs import provenance
+from gmiqa.runs.kernel import flat_name, in_kernel, plain, shown_width
+from gmiqa.runs.order import NEEDS
+from gmiqa.runs.parameter_cell import given
+from gmiqa.settings import STAGES, TABLE, Settings, load, stage_parameters
+from gmiqa_core.errors import UserError, did_you_mean
+
+OUTCOMES = ("holds", "does not hold", "undecided", "not run here")
+CHAIN = "GMIQA_CHAIN"  # the chain's message to its notebook: JSON with the key and the sources of the parameters
+CLOSED = "stage.json"  # what the notebook hands to the chain, which writes run.json after the notebook is saved
+
+
+def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
+    """Check and convert the notebook's parameters, seed everything, print the parameters, return the stage.
+
+    ``namespace`` is the notebook's ``globals()``. Names set in the parameters cell, in papermill's injected cell or
+    between them and this cell must be parameters; a mistyped one is refused with the name that was meant.
+    """
+    own = stage_parameters(name)
+    layers = given(namespace)
+    for names in layers.values():
+        for unknown in [n for n in names if n not in TABLE]:
+            raise UserError(f"there is no parameter '{unknown}'{did_you_mean(unknown, own)} "
+                            "(correct it, then run the parameters cell again)")
+    values = {n: namespace[n] for names in layers.values() for n in names}
+    settings = load(overrides=values, stage=name)
+    chain = json.loads(os.environ.get(CHAIN, "{}"))
+    for parameter in settings:
+        source = "default"
+        if settings[parameter] != own[parameter].default:
+            source = next((label for label in reversed(layers) if parameter in layers[label]), "default")
+        settings.source[parameter] = chain.get("sources", {}).get(parameter, source)
+    stage = Stage(name, settings, chain)
+    print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name})")
+    print("\n".join("  " + line for line in settings.lines()))
+    if others := sorted(set(values) - set(own)):
+        print(f"  left aside, as other notebooks' parameters: {', '.join(others)}")
+    return stage
+
+
+class Stage:
+    """An open stage: its parameters ``p``, ``seed``, ``device``, ``folder``, and what it registers."""
+
+    def __init__(self, name: str, settings: Settings, chain: dict[str, Any] | None = None):
+        self.name, self.p = name, settings
+        self.seed: int = settings.seed
+        self.root = provenance.repository_root()
+        run = Path(settings.run).expanduser()
+        self.run = run if run.is_absolute() else self.root / run
+        self.folder = self.run / name
+        self._chain = chain or {}
+        self._clock, self._started = time.monotonic(), provenance.now()
+        self._entries: dict[str, list[dict[str, Any]]] = {k: [] for k in ("figures", "tables", "numbers", "claims")}
+        self._products: list[Path] = []
+        self._device: Any = None
+        if "key" not in self._chain:
+            provenance.begin(self.folder, self._key(), hand=True)
+        self._seed()
+
+    @property
+    def device(self) -> Any:
+        """torch.device; ``auto`` is the first GPU where there is one."""
+        if self._device is None:
+            import torch
+            wanted = self.p.device
+            if wanted == "auto":
+                wanted = "cuda" if torch.cuda.is_available() else "cpu"
+            try:
+                self._device = torch.device(wanted)
+            except RuntimeError:
+                raise UserError(f"device: '{wanted}' is no device; expected auto, cpu, cuda or cuda:1") from None
+            if self._device.type == "cuda" and not torch.cuda.is_available():
+                raise UserError(f"device: '{wanted}' was asked for, but torch sees no GPU; use device=auto or cpu")
+        return self._device
+
+    @property
+    def device_name(self) -> str:
+        return provenance.device_name(str(self.device))
+
+    def upstream(self, name: str) -> Path:
+        """The folder of the finished stage ``name`` of this run, or a UserError that says what to run."""
+        if name not in STAGES:
+            raise UserError(f"upstream: no stage '{name}'{did_you_mean(name, STAGES)}")
+        folder = self.run / name
+        if provenance.record(folder) is None:
+            raise UserError(
+                f"{self.name} needs {name}, which is not finished in {self._shown(self.run)}: run "
+                f"notebooks/{name}.ipynb with run=\"{self.p.run}\" first, or the chain: "
+                f"gmiqa run params/quick.yaml")
+        return folder
+
+    def figure(self, figure: Any, name: str, caption: str, alt: str = "") -> None:
+        """Save as name.svg and name.png, show it, and put it in the report; ``alt`` says it to who cannot see it."""
+        import matplotlib.pyplot as plt
+
+        from gmiqa.figures.style import save
+        self._check(name, "figures")
+        svg, png = save(figure, self.folder, name)
+        plt.close(figure)
+        self._products += [svg, png]
+        self._entries["figures"].append({"name": name, "caption": caption, "alt": alt or caption,
+                                         "svg": svg.name, "png": png.name})
+        if in_kernel():
+            from IPython.display import Image, display
+            display(Image(filename=str(png), alt=alt or caption, width=shown_width(png)))
+
+    def table(self, table: Any, name: str, caption: str) -> None:
+        """Save a table, show it, put it in the report.
+
+        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluation.tables``
+        saves itself in all its formats, and keeps its marks for the best and the second.
+        """
+        import pandas as pd
+        self._check(name, "tables")
+        entry: dict[str, Any] = {"name": name, "caption": caption, "csv": f"{name}.csv"}
+        if hasattr(table, "texts"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._products += table.save(self.folder, name)
+            filled = table.frame.notna().any()
+            marked = table.texts("<b>{}</b>", "<u>{}</u>").loc[:, filled if filled.any() else slice(None)]
+            shown = marked.style.set_caption(caption)
+            text = marked.rename_axis(None).to_html(escape=False, border=0, classes="marked")
+            html = self.folder / f"{name}.html"
+            above = f'<p class="caption">{escape(caption)}</p>'
+            html.write_text(f'{above}<div class="scroll">{text}</div>', encoding="utf-8")
+            self._products.append(html)
+            entry |= {"html": html.name, "rows": len(table.frame)}
+        else:
+            keep = not isinstance(table.index, pd.RangeIndex)
+            flat = table.set_axis([flat_name(c) for c in table.columns], axis=1)
+            provenance.write_atomically(self.folder / f"{name}.csv", flat.to_csv(index=keep).encode())
+            self._products.append(self.folder / f"{name}.csv")
+            entry |= {"index": table.index.nlevels if keep else 0}
+            shown = table.style.format(precision=3, na_rep="").set_caption(caption)
+            shown = shown if keep else shown.hide(axis="index")
+        self._entries["tables"].append(entry)
+        if in_kernel():
+            from IPython.display import display
+            display(shown)
+
+    def number(self, name: str, value: float | str, n: int | None = None, low: float | None = None,
+               high: float | None = None, unit: str = "", text: str = "") -> None:
+        """A headline number with the count it stands on; ``text`` is one sentence that says what it means."""
+        self._check(name, "numbers")
+        self._entries["numbers"].append({"name": name, "value": plain(value), "n": plain(n), "low": plain(low),
+                                         "high": plain(high), "unit": unit, "text": text})
+        interval = f" [{low:.3g}, {high:.3g}]" if low is not None and high is not None else ""
+        count = f" (n = {n})" if n is not None else ""
+        shown = f"{value:.4g}" if isinstance(plain(value), float) else value
+        print(f"{name}: {shown}{interval}{' ' + unit if unit else ''}{count}{'. ' + text if text else ''}")
+
+    def claim(self, claim: str, source: str, value: Any = None, outcome: str = "not run here", n: int | None = None,
+              evidence: str = "") -> None:
+        """A claim of the ``paper`` or of ``ours``, our value, and whether it holds at this size."""
+        if outcome not in OUTCOMES:
+            raise UserError(f"claim: outcome '{outcome}' is not one of {', '.join(OUTCOMES)}")
+        if source not in ("paper", "ours"):
+            raise UserError(f"claim: source '{source}' is neither paper nor ours")
+        self._entries["claims"].append({"claim": claim, "source": source, "value": plain(value), "outcome": outcome,
+                                        "n": plain(n), "evidence": evidence})
+        print(f"{outcome}: {claim}" + (f" ({value})" if value is not None else ""))
+
+    @property
+    def registered(self) -> dict[str, list[dict[str, Any]]]:
+        """Figures, tables, numbers and claims so far."""
+        return {kind: list(entries) for kind, entries in self._entries.items()}
+
+    def product(self, path: Path | str) -> None:
+        """Any other file of this stage, a checkpoint for example."""
+        path = Path(path)
+        path = path if path.is_absolute() else self.folder / path
+        if not path.is_file():
+            raise UserError(f"product: {path} is not there")
+        self._products.append(path)
+
+    def close(self) -> None:
+        """Write the record. In the chain it becomes run.json once the executed notebook is saved."""
+        content = {
+            "status": "done", "stage": self.name, "by": "chain" if "key" in self._chain else "hand",
+            "parameters": {n: {"value": self.p[n], "source": self.p.source[n]} for n in self.p},
+            "seed": self.seed, "device": str(self.device), "device_name": self.device_name,
+            **provenance.commit(self.root), **provenance.environment(),
+            "started": self._started, "finished": provenance.now(),
+            "seconds": round(time.monotonic() - self._clock, 2), "cpu_seconds": provenance.cpu_seconds(),
+            "peak_memory": provenance.peak_memory(),
+            "peak_gpu_memory": self._peak_gpu(), **self._entries,
+            "products": provenance.products(self.folder, list(dict.fromkeys(self._products))),
+        }
+        provenance.write_json(self.folder / (CLOSED if "key" in self._chain else provenance.RECORD), content)
+        print(f"{self.name} is done: {len(self._entries['figures'])} figures, {len(self._entries['tables'])} tables, "
+              f"{content['seconds']:.0f} s ({content['cpu_seconds']:.0f} s of processor), "
+              f"{content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
+
+    def _key(self) -> str:
+        """The key that the chain would give this stage: the same code, parameters and upstream."""
+        from gmiqa.runs.keys import key, key_parts
+        notebook = self.root / "notebooks" / f"{self.name}.ipynb"
+        records = {name: provenance.record(self.run / name) for name in NEEDS[self.name]}
+        upstream = {name: provenance.upstream_key(record) for name, record in records.items() if record}
+        return key(key_parts(notebook, self.p, upstream)) if notebook.exists() else ""
+
+    def _seed(self) -> None:
+        import numpy as np
+        import torch
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)
+        torch.manual_seed(self.seed)
+
+    def _peak_gpu(self) -> int | None:
+        import torch
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
+    def _check(self, name: str, kind: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise UserError(f"{kind}: '{name}' is no name for a file; use letters, digits, _ and -")
+        if any(entry["name"] == name for entry in self._entries[kind]):
+            # A cell run twice in JupyterLab replaces what it registered.
+            self._entries[kind] = [entry for entry in self._entries[kind] if entry["name"] != name]
+
+    def _shown(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

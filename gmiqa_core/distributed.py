@@ -1,0 +1,93 @@
+"""Several processes through torchrun, from a notebook or a shell.
+
+A notebook calls `launch(2, finetune, model, ...)`. What the workers run must live in an importable module, because
+torchrun starts fresh interpreters (a fork after CUDA has started breaks). Shell: `torchrun --nproc-per-node 2 -m
+gmiqa_core.distributed JOB`, where JOB is the folder that `launch(..., dry=True)` writes and returns.
+"""
+
+import copy
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from gmiqa_core.errors import UserError
+
+
+def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = False, **kwargs: Any) -> Any:
+    """Run function(*args, **kwargs) in `workers` processes that share one process group; return rank 0's result."""
+    if function.__module__ == "__main__" or "." in function.__qualname__:
+        raise UserError(f"{function.__qualname__} cannot run in several workers: it is defined in a notebook or inside "
+                        "another function; expected a function of an importable module, so move it into a .py file")
+    if torch.cuda.is_available() and workers > torch.cuda.device_count():
+        raise UserError(f"workers = {workers}, but this machine has {torch.cuda.device_count()} GPUs: "
+                        "set workers to that number or less")
+    job = Path(tempfile.mkdtemp(prefix="gmiqa_job_"))
+    kwargs.pop("report", None)  # it draws in this process's notebook; workers print plain lines
+    args, kwargs = _models_to(args, kwargs, "cpu")
+    (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
+    if dry:
+        return job
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}",
+               "-m", "gmiqa_core.distributed", str(job)]
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # the workers see the modules that we see
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
+    message, trace, errors = (job / name for name in ("error.txt", "traceback.txt", "stderr.txt"))
+    with open(errors, "w") as stderr, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr,
+                                                       text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+    if message.exists():
+        raise UserError(message.read_text())
+    if process.returncode:
+        raise RuntimeError(f"a worker of {function.__qualname__} failed:\n"
+                           + (trace if trace.exists() else errors).read_text()[-4000:])
+    return pickle.loads((job / "result.pickle").read_bytes())
+
+
+def _models_to(args: tuple, kwargs: dict[str, Any], device: str) -> tuple[tuple, dict[str, Any]]:
+    """Copies of the networks among the arguments on `device`: each worker has a GPU of its own."""
+    def moved(value: Any) -> Any:
+        return copy.deepcopy(value).to(device) if isinstance(value, nn.Module) else value
+
+    return tuple(map(moved, args)), {name: moved(value) for name, value in kwargs.items()}
+
+
+def _worker(job: Path) -> None:
+    module, name, args, kwargs = pickle.loads((job / "call.pickle").read_bytes())
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        args, kwargs = _models_to(args, kwargs, "cuda")
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        result = getattr(importlib.import_module(module), name)(*args, **kwargs)
+        if dist.get_rank() == 0:
+            (job / "result.pickle").write_bytes(pickle.dumps(result))
+        dist.barrier()
+    except UserError as error:
+        (job / "error.txt").write_text(str(error))
+        raise
+    except Exception:
+        (job / "traceback.txt").write_text(traceback.format_exc())
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _worker(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the result is written; threads of pools and of the group would race with the interpreter's own end

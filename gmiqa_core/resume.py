@@ -1,0 +1,70 @@
+"""Checkpoints: one file, written atomically, read without executing anything, exact to the last bit."""
+
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gmiqa_core.errors import UserError
+
+FORMAT = "gmiqa training checkpoint 1"
+
+
+def random_states() -> dict[str, Any]:
+    """States of every global generator, as plain values that torch.load accepts with weights_only=True."""
+    kind, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"python": random.getstate(), "numpy": (kind, [int(k) for k in keys], *rest),  # type: ignore[union-attr]
+            "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the target, flush to the disk, then rename: a kill leaves the old file or the new one."""
+    partial = path.with_name(path.name + f".{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; a foreign or damaged file is a UserError that names it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} is no readable training checkpoint ({type(error).__name__}): "
+                        "delete it to start anew, or restore it from a copy") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this training loop (expected '{FORMAT}'): move it elsewhere")
+    return state
+
+
+def copy_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Digest of the weights a run starts from: another start is another run, and is not resumed."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
