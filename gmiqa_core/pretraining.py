@@ -140,10 +140,18 @@ def graph_objective(pool: Any, **options: Any) -> GraphObjective:
     return GraphObjective(pool, **options)
 
 
+def pictures_per_cell(sizes: Sequence[int]) -> int:
+    """How many pictures of a (type, level) make an anchor and a positive graph of the largest N without repeating one:
+    2 N over five levels."""
+    return max(3, -(-2 * max(sizes) // 5))
+
+
 def graph_pool(contents: Sequence[Content], sizes: Sequence[int], batch: int, mixed: int = 0, **options: Any) -> Pool:
     """A Pool whose generations last as long as `reuse` says when a GraphObjective with these sizes draws from it. Its
-    types are all 25 and 0, undistorted, so that the classifier also learns `none of these`."""
+    types are all 25 and 0, undistorted, so that the classifier also learns `none of these`; of each it holds the
+    pictures of an anchor and a positive graph of the largest size."""
     options.setdefault("types", range(26))
+    options.setdefault("per_cell", pictures_per_cell(sizes))
     return Pool(contents, draws=max(1, (3 * batch + mixed) // max(1, batch // min(sizes))), **options)
 
 
