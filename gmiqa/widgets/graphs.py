@@ -30,7 +30,7 @@ def build_graph(model: GMIQA, batch: Any, type: int | str, n: int, seed: int = 0
     V = model.nodes(part.images.to(next(model.parameters()).device))
     E = model.edges(V)
     mu, sigma = model.level(V, E)
-    return distortion_graph(V, E, image=part.images.cpu(), level=part.level.cpu(), severity=part.severity.cpu(),
+    return distortion_graph(V, E, model.config["type_adjacency"], image=part.images.cpu(), level=part.level.cpu(), severity=part.severity.cpu(),
                             content=part.content.cpu(), mu=mu.cpu(), sigma=sigma.cpu())  # fmt: skip
 
 
