@@ -119,6 +119,6 @@ def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
         from gmiqa_core import checkpoints, prediction
 
         model, _ = checkpoints.load(checkpoint, device)
-        return lambda wanted: prediction.predict(model, wanted.pictures, max_side=None)["mu"].to_numpy()
+        return lambda wanted: prediction.predict(model, wanted.pictures).mu
 
     return Member("GMIQA", fit)

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,19 @@ class SlotPool:
         self._span = (0, 0)  # what the background thread should have ready: the window and a round ahead
         self._lock = threading.Condition()
         self._filling = False
+
+    def identity(self) -> dict[str, str]:
+        """Plain values that say which pictures it gives: a training on others is another training."""
+        return {name: repr(value) for name, value in vars(self).items()
+                if not name.startswith("_") and isinstance(value, (int, str, tuple, type(None)))
+                and name not in ("background", "waited")}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs: it fills its own slots."""
+        return {**vars(self), "_pictures": {}, "_claimed": set(), "_span": (0, 0), "_filling": False, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Condition())
 
     # -- what children define
 
