@@ -67,6 +67,12 @@ class Pictures:
         return cls(list(stored), batch.quality.detach().cpu().float(), batch.spread.detach().cpu().float(), facts)
 
     @classmethod
+    def of_cells(cls, contents: Sequence[Any], types: Sequence[int] | None, max_side: int, seed: int) -> "Pictures":
+        """Every level of these types (None: all) on every content, whole, longer side at most `max_side`."""
+        made = cls.join(map(cls.of_batch, synthetic.test_batches(contents, types=types, seed=seed)))
+        return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
+
+    @classmethod
     def join(cls, parts: Iterable["Pictures"]) -> "Pictures":
         parts = list(parts)
         return cls([picture for part in parts for picture in part.pictures], torch.cat([x.quality for x in parts]),
@@ -120,10 +126,6 @@ def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[
     types          types of the labelled pictures: those held out of pre-training; the test has all 25
     labels         number of labelled pictures, drawn over types, levels and contents
     """
-    def whole(contents: Sequence[Any], chosen: Sequence[int] | None) -> Pictures:
-        made = Pictures.join(map(Pictures.of_batch, synthetic.test_batches(contents, types=chosen, seed=seed)))
-        return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
-
-    few = whole(learn, types)
+    few = Pictures.of_cells(learn, types, max_side, seed)
     order = np.random.default_rng(seed).permutation(len(few))
-    return few[order[:labels]], whole(test, None)
+    return few[order[:labels]], Pictures.of_cells(test, None, max_side, seed)

@@ -25,7 +25,7 @@ from gmiqa.data.synthetic.contents import crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
-BATCH, GRAPH, TRIPLET, TASK, ORDER, SLOT = range(6)  # first word of a random stream: no two purposes share one
+BATCH, _, TRIPLET, TASK, ORDER, SLOT = range(6)  # first word of a random stream: no two purposes share one
 CHUNK = 4  # pictures that the background thread makes at a time
 ROUNDS_KEPT = 64
 
@@ -114,11 +114,6 @@ class SlotPool:
         """n pictures of any type, level and content; no slot twice before all have been drawn."""
         rng = self._rng(BATCH, step)
         return self._draw(step, _pick(rng, self._window(step), n), rng)
-
-    def graph(self, step: int, n: int, type: int | None = None) -> Batch:
-        """n pictures of one type (drawn if not given), mixed levels and contents."""
-        rng = self._rng(GRAPH, step)
-        return self._draw(step, self._of_type(step, self._chosen(type, rng), n, rng), rng)
 
     def triplet(self, step: int, n: int) -> tuple[Batch, Batch, Batch]:
         """Anchor and positive of one type, negative of another; n pictures each."""
