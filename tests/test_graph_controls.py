@@ -10,13 +10,13 @@ from gmiqa.experiments.graph_probe import all_nodes, edge_variance, probe, refit
 from gmiqa_core import training
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
-from gmiqa_core.pretraining import graph_objective
+from gmiqa_core.pretraining import GraphObjective
 
 
 def test_training_separates_toy_types_and_the_probe_says_so(tmp_path):
     torch.set_num_threads(1)
     model, batch = tiny(), everything()
-    objective = graph_objective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0)
+    objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0, mixed=48)
     training.train(model, objective, steps=40, lr=5e-3, folder=tmp_path, precision="fp32",
                    evaluate=watch(batch, (1, 4), graphs=2), every=40)
     found = probe(model, batch, (1, 4), graphs=4)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from gmiqa.data import images
+from gmiqa.data.pictures import Decoded
 from gmiqa.score import QualityMap, Scorer
 from gmiqa.score import scorer as scorer_module
 from gmiqa_core import checkpoints, network, prediction
@@ -70,17 +71,17 @@ def test_a_score_has_ranges_and_says_whose_opinion_it_is(scorer, folder):
 
 def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, folder):
     score = scorer.score(folder / "02.png")
-    said = prediction.predict(scorer.model, [folder / "02.png"], 128, crops=3, crop=64, turn=True)
-    assert score.quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
-    assert score.sigma == pytest.approx(150 * said["sigma"][0], rel=1e-4)
-    whole = prediction.predict(scorer.model, [folder / "02.png"], 128)["mu"][0]
+    said = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128), crops=3, crop=64, turn=True)
+    assert score.quality == pytest.approx(100 * said.mu[0], abs=1e-3)
+    assert score.sigma == pytest.approx(150 * said.sigma[0], rel=1e-4)
+    whole = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128)).mu[0]
     assert abs(score.quality / 100 - whole) > 1e-4, "crops and the whole agree: this test shows nothing"
 
 
 def test_a_network_tuned_on_whole_pictures_sees_them_whole(folder):
     scorer = Scorer(model=network.build("tiny"), meta={"max_side": 128, "crop": 0, "views": 8}, device="cpu")
-    said = prediction.predict(scorer.model, [folder / "02.png"], 128)
-    assert scorer.score(folder / "02.png").quality == pytest.approx(100 * said["mu"][0], abs=1e-3)
+    said = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128))
+    assert scorer.score(folder / "02.png").quality == pytest.approx(100 * said.mu[0], abs=1e-3)
 
 
 def test_the_same_picture_gives_exactly_the_same_score_from_everywhere(scorer, folder):

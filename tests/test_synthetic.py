@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa import settings
+from gmiqa import recipes
 from gmiqa.data import images, synthetic
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import calibration, distort
 from gmiqa.data.synthetic import Content, Pool, RecordPool, bring_to_size, contents, split_contents
+from gmiqa.settings import load
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
-from gmiqa_core.pretraining import graph_pool
 
 ROOT = Path(__file__).parent.parent
 FEW = [1, 10, 11, 20]
@@ -42,7 +42,7 @@ def same(a, b):
 
 
 def drawn(p, step):
-    return Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+    return Batch.cat([p.batch(step, 8), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():
@@ -58,7 +58,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_step():
 def test_draws_do_not_depend_on_earlier_draws_or_on_the_global_generator():
     torch.manual_seed(3)
     p = pool()
-    p.graph(5, 9)
+    p.batch(5, 9)
     assert same(p.task(2, 11, 3, 5)[1], pool().task(2, 11, 3, 5)[1])
 
 
@@ -77,14 +77,6 @@ def test_a_batch_holds_every_cell_before_any_comes_twice():
     assert set(cells.values()) == {1} and len(cells) == 20
 
 
-def test_a_graph_has_one_type_mixed_levels_and_mixed_contents():
-    g = pool(per_cell=2).graph(3, 10, type=11)
-    assert set(g.type.tolist()) == {11} and set(g.level.tolist()) == {1, 2, 3, 4, 5}
-    assert len(set(g.content.tolist())) == 6
-    drawn_types = {int(pool().graph(step, 2).type[0]) for step in range(12)}
-    assert len(drawn_types) > 2
-
-
 def test_a_triplet_has_two_types():
     anchor, positive, negative = pool().triplet(0, 5)
     assert len(anchor) == len(positive) == len(negative) == 5
@@ -92,17 +84,12 @@ def test_a_triplet_has_two_types():
     assert len(set(negative.type.tolist())) == 1
 
 
-def graph_sizes():
-    """The largest graph of every preset's parameters."""
-    return sorted({max(settings.load(path).graph_sizes) for path in (ROOT / "params").glob("*.yaml")})
-
-
-@pytest.mark.parametrize("n", graph_sizes())
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "params").glob("*.yaml")))
 @pytest.mark.parametrize("contents", [19, 60])
-@pytest.mark.parametrize("reuse", [None, 8])
-def test_anchor_and_positive_share_neither_content_nor_picture(n, contents, reuse):
+def test_anchor_and_positive_share_neither_content_nor_picture(preset, contents):
     """At every size that a preset trains on. The negative takes the anchor's contents as far as its type has them."""
-    p = graph_pool(pristine(contents, 8, 8), [1, n], batch=n, crop=8, whole=(8, 8), reuse=reuse, background=False)
+    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32})
+    p, n = recipes.graph_pool(settings, pristine(contents, 8, 8)), max(settings.graph_sizes)
     for step in (0, 7, 400, 3000, 12_000, 12_001, 30_000, 30_003):
         slots = p._triplet(step, n, np.random.default_rng(step))
         anchor, positive, negative = (p._table(s) for s in slots)
@@ -112,7 +99,7 @@ def test_anchor_and_positive_share_neither_content_nor_picture(n, contents, reus
         there = p._table(p._typed(step, int(negative.type[0]))).content
         wanted = min(n, int(np.isin(there, anchor.content).sum()))
         assert int(np.isin(negative.content, anchor.content).sum()) >= wanted
-        if reuse is None or step > 10_000:  # the window is full
+        if step > 10_000:  # the window is full
             assert sum(len(set(s)) for s in slots[:2]) >= 1.8 * n
 
 
@@ -241,10 +228,10 @@ def test_without_a_crop_pictures_stay_whole():
 
 def test_undistorted_pictures_are_a_type_of_their_own_if_asked_for():
     p = pool(types=[0, 10])
-    g = p.graph(0, 5, type=0)
-    assert set(g.level.tolist()) == {0}
-    assert g.quality[0] == pytest.approx(0.9, abs=0.005)
-    assert set(p.batch(0, 10).type.tolist()) == {0, 10}
+    b = p.batch(0, 10)
+    assert set(b.type.tolist()) == {0, 10}
+    clean = b[b.type == 0]
+    assert set(clean.level.tolist()) == {0} and clean.quality[0] == pytest.approx(0.9, abs=0.005)
 
 
 def test_size_is_about_the_area_asked_for_and_never_enlarged():
@@ -319,8 +306,8 @@ def test_real_records_give_the_same_four_kinds_of_batches_with_their_own_scores(
     inside = np.flatnonzero(records.table["reference"] != "I3")
     p, q = (RecordPool(records, inside, crop=32, per_cell=2, background=b) for b in (True, False))
     for step in (0, 7):
-        b = Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
-        assert same(b, Batch.cat([q.batch(step, 8), q.graph(step, 6), *q.triplet(step, 3), *q.task(step, 10, 4, 4)]))
+        b = Batch.cat([p.batch(step, 8), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+        assert same(b, Batch.cat([q.batch(step, 8), *q.triplet(step, 3), *q.task(step, 10, 4, 4)]))
     assert set(b.content.tolist()) <= {0, 1, 2}
     torch.testing.assert_close(b.quality, (4 - 0.8 * b.level + 0.01 * b.content) / 4)
     torch.testing.assert_close(b.spread, torch.full_like(b.spread, 0.1))
@@ -335,7 +322,7 @@ def test_wrong_use_is_refused_by_name(records):
     with pytest.raises(UserError, match="jpeg"):
         pool(types=["jpg"])
     with pytest.raises(UserError, match="not in this pool"):
-        pool().graph(0, 2, type=9)
+        pool().task(0, 9, 2, 2)
     with pytest.raises(UserError, match="two contents"):
         pool(contents=pristine(1)).task(0, 10, 2, 2)
     with pytest.raises(UserError, match="two distortion types"):

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
+from gmiqa_core.losses import level_loss
 from gmiqa_core.network import GMIQA, build
-from gmiqa_core.pretraining import level_loss
 
 
 @dataclass

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gmiqa.data import images
 from gmiqa.data.pictures import Pictures
-from gmiqa.data.synthetic import Content, test_batches
 from gmiqa.experiments.folds import FAILURES, Fitted, Member
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
 
 Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware" -> one network per seed
 TALKATIVE = 200  # shorter trainings than this print nothing
-
-
-def synthetic_pictures(contents: Sequence[Content], types: Sequence[int], side: int, seed: int = 0) -> Pictures:
-    """Every level of `types` on every content with its pseudo-score, longer side at most `side`."""
-    made = Pictures.join(map(Pictures.of_batch, test_batches(contents, types=types, seed=seed)))
-    return replace(made, pictures=[images.limit(picture, side) for picture in made.pictures])
 
 
 @dataclass(frozen=True)
@@ -119,6 +111,6 @@ def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
         from gmiqa_core import checkpoints, prediction
 
         model, _ = checkpoints.load(checkpoint, device)
-        return lambda wanted: prediction.predict(model, wanted.pictures, max_side=None)["mu"].to_numpy()
+        return lambda wanted: prediction.predict(model, wanted.pictures).mu
 
     return Member("GMIQA", fit)

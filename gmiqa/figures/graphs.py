@@ -117,7 +117,7 @@ def smoothing(frame: pd.DataFrame) -> Any:
 def separation(metrics: pd.DataFrame, sizes: list[int], chance: float, baseline: float) -> Any:
     """Over training, on unseen contents: nearest-neighbour type accuracy and the error of the level branch, by N.
 
-    metrics     training.History.metrics of a run with pretraining.watch
+    metrics     training.History.metrics of a run with graph_probe.watch
     baseline    level error of always answering the mean severity
     """
     import matplotlib.pyplot as plt

@@ -21,6 +21,7 @@ from gmiqa import evaluate
 from gmiqa.baselines.svr import FeatureSVR
 from gmiqa.data import datasets, synthetic
 from gmiqa.data.distortions import calibration
+from gmiqa.data.pictures import Decoded
 from gmiqa.score.result import distortion_name
 from gmiqa.settings import load as load_settings
 from gmiqa_core import checkpoints, prediction
@@ -97,13 +98,13 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     parts = Parts(dataset, datasets.split(dataset, p.split))
     split = parts.split
     learn, held = parts.paths(split.train), parts.paths(split.validation)
-    said = prediction.predict(model, held, p.max_side)
+    said = prediction.predict(model, Decoded(held, p.max_side))
     contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)
     opinion = FeatureSVR("extended_dct", C=C, gamma=GAMMA, cache=cache, max_side=SIDE, seed=p.seed)
     fit_with_severity(opinion, learn, parts.quality(split.train), contents[0], p.seed, count)
     spoken = np.asarray(opinion.predict(held))
-    stack = SecondOpinion.of(opinion, said["mu"].to_numpy(), spoken, parts.quality(split.validation))
-    residual = (stack.stack(said["mu"].to_numpy(), spoken) - parts.quality(split.validation)) / said["sigma"].to_numpy()
+    stack = SecondOpinion.of(opinion, said.mu, spoken, parts.quality(split.validation))
+    residual = (stack.stack(said.mu, spoken) - parts.quality(split.validation)) / said.sigma
     quality = parts.quality(split.train)
     good = [learn[k] for k in np.random.default_rng(p.seed).permutation(len(learn)) if quality[k] >= np.median(quality)]
     found = spoiling.fit(model, [c.image for c in contents[0]], good, learn, p.max_side, p.seed, places_steps,
@@ -134,7 +135,7 @@ def tables(parts: Parts, rows: np.ndarray, scores: list[Any], model: Any, stack:
     truth = frame["quality"].to_numpy(float)
     frame["quality_predicted"] = [s.quality / 100 for s in scores]
     frame["sigma"] = [s.sigma / 100 for s in scores]
-    frame["network"] = prediction.predict(model, parts.paths(rows), p.max_side)["mu"].to_numpy()
+    frame["network"] = prediction.predict(model, Decoded(parts.paths(rows), p.max_side)).mu
     w = stack.tensors["weights"].double().numpy()
     frame["statistics"] = (frame["quality_predicted"] - w[0] - w[1] * frame["network"]) / w[2]
     groups = frame["group"].where(frame["group"].astype(bool), frame["id"]).to_numpy()
