@@ -18,7 +18,7 @@ from torch import nn
 from gmiqa.data import datasets, synthetic
 from gmiqa.data.distortions import TYPES, calibration, type_id
 from gmiqa.data.pictures import Pictures, synthetic_target
-from gmiqa.data.synthetic import Content, Pool
+from gmiqa.data.synthetic import Content, Pool, RecordPool
 from gmiqa_core import finetuning, meta_learning, network, pretraining
 from gmiqa_core.distillation import Distillation
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
@@ -80,15 +80,26 @@ def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
 # -- meta-learning (notebook 20)
 
 
-def meta_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+def meta_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted pictures of meta-training: enough of each type and level for the steps that draw on them."""
     types, drawn = trained_types(p), p.meta_support + p.meta_query
     needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
-    return Pool(contents, types=types, crop=p.meta_crop, per_cell=int(np.clip(needed / (5 * len(types)), 2, 12)),
-                reuse=p.pool_reuse, shrink=p.pool_shrink, turn=p.turn_crops, seed=p.seed, draws=drawn, device=device)
+    per_cell = int(np.clip(needed / (5 * len(types)), 2, 12))
+    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn,
+                 device=device)
 
 
-def meta_tasks(p: Any, pool: Pool) -> MetaObjective:
+def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool | RecordPool:
+    """Pictures to pre-train on: contents distorted as needed, or the training part of a data set that has types, levels
+    and references (KADID-10k), with its own scores."""
+    options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed}
+    if source == "synthetic":
+        return Pool(contents, shrink=p.pool_shrink, **options)
+    dataset = datasets.load(source, p.pretrain_path)
+    return RecordPool(dataset, datasets.split(dataset, "0").train.tolist(), **options)
+
+
+def meta_tasks(p: Any, pool: Any) -> MetaObjective:
     """The tasks of meta-training: one distortion type each."""
     return MetaObjective(pool, trained_types(p), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
 
@@ -99,7 +110,7 @@ def learner(p: Any, model: nn.Module, inner_lr: float | None = None) -> MetaLear
     return MetaLearner(model, p.meta_algorithm, p.meta_first_order, rate, p.meta_inner_steps)
 
 
-def meta_pretrain(p: Any, model: GMIQA, pool: Pool, seed: int, folder: Path, plain: bool = False,
+def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, plain: bool = False,
                   report: Report | None = None, label: str = "meta-learning") -> tuple[MetaLearner, History]:
     """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks; or, `plain`, without tasks for as much
     computing. Returns the learner, its BatchNorm statistics estimated after training, and the history."""
@@ -128,16 +139,11 @@ def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
 # -- graph pre-training (notebook 30)
 
 
-def _graph_pool(p: Any, contents: list[Content], sizes: list[int], batch: int, mixed: int, crop: int,
-                device: Any) -> Pool:
-    draws, per_cell = pretraining.draws_a_step(sizes, batch, mixed), pretraining.pictures_per_cell(sizes)
-    return Pool(contents, types=[0, *trained_types(p)], crop=crop, max_side=p.synthetic_side, shrink=p.pool_shrink,
-                turn=p.turn_crops, reuse=p.pool_reuse, draws=draws, per_cell=per_cell, seed=p.seed, device=device)
-
-
-def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures of graph pre-training."""
-    return _graph_pool(p, contents, p.graph_sizes, p.graph_batch, p.graph_mixed, p.graph_crop, device)
+    draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
+    return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
+                 draws=draws, per_cell=pretraining.pictures_per_cell(p.graph_sizes), device=device)
 
 
 def graph_objective(p: Any, pool: Any, seed: int) -> GraphObjective:
@@ -212,9 +218,11 @@ def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
     return p.finetune_graph_sizes, max(4, p.finetune_batch // 2), 2 * p.finetune_batch
 
 
-def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
-    return _graph_pool(p, contents, *_branch_sizes(p), p.synthetic_crop, device)
+    draws = pretraining.draws_a_step(*_branch_sizes(p))
+    return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
+                 max_side=p.synthetic_side, draws=draws, device=device)
 
 
 def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphObjective:

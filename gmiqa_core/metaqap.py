@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from gmiqa_core import training
 from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError, did_you_mean
+from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
-from gmiqa_core.mobilenet import MEAN, STD, MobileNetV2
+from gmiqa_core.mobilenet import MobileNetV2
 
 TYPES = 25
 # our name -> torchvision's builder, and the attribute that holds its classifier

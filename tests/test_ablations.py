@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from gmiqa import recipes, settings
 from gmiqa.data import cells, synthetic
 from gmiqa.experiments import ablations
 from gmiqa.widgets.embeddings import spread_out

@@ -17,7 +17,7 @@ from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, read_all
 from gmiqa_core import training
 from gmiqa_core.backbone import SCResNet
-from gmiqa_core.mobilenet import MEAN, STD
+from gmiqa_core.imagenet import MEAN, STD
 
 CHUNK = 64  # pictures decoded at a time
 
