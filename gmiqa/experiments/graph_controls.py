@@ -1,7 +1,7 @@
 """Does the relation between pictures help? One trained network with its edges taken away, against its single judgments.
 
-    views = several_crops(contents, 96)                          # pictures of unseen contents, three crops of each
-    table = controls(model, all_nodes(model, views.images), views, known)
+    crops = several_crops(contents, 96)                          # pictures of unseen contents, three crops of each
+    table = controls(model, all_nodes(model, crops.images), crops, known)
     gains(table)                                                 # paired differences, over groups of contents
 
 Controls leave the network as it is and change its edges: none (A = I), all equal, shuffled. References have no edges at
@@ -12,7 +12,7 @@ their type once that is said well: the sum is the bar, not the mean of single co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gmiqa import evaluate
 from gmiqa.data.synthetic import Content, test_batches
-from gmiqa.data.synthetic.contents import crop_at
+from gmiqa.data.synthetic.contents import at_least, crop_at
 from gmiqa.experiments.graph_probe import all_nodes, neighbours
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
@@ -31,8 +31,20 @@ from gmiqa_core.network import GMIQA
 EDGES = ("as trained", "none (A = I)", "all equal", "shuffled")
 SUM, ALONE = "sum of single log-probabilities", "each picture alone"
 OWN, MEAN, V_ALONE, V_AND_OWN = "as trained", "e_ii at its mean", "ridge on V", "ridge on V and e_ii"
+CLAIMS = {
+    ("type", SUM): "A graph's code names its type better than its pictures' log-probabilities added up",
+    ("type", EDGES[1]): "Edges make the type of a graph easier to name",
+    ("level", ALONE): "A picture's severity is estimated better in its graph than alone",
+    ("severity", ALONE): "A graph's mean severity is estimated better than by its pictures' own levels",
+    ("score", MEAN): "The picture's own edge makes its score better",
+}  # fmt: skip
 METRIC = {"type": "srocc", "neighbour": "srocc", "level": "rmse", "severity": "rmse", "score": "srocc"}  # direction
-PLACES = ((0.5, 0.0), (0.5, 0.5), (0.5, 1.0))  # of the crops: left, centre, right
+# The losses of the paper alone, as settings: on free codes as in its text, and on codes of length 1.
+PAPER_LOSSES = {"graph_classify": 0.0, "graph_quality": 0.0, "level_loss": "sampled_mse"}
+ARMS = {"paper": {**PAPER_LOSSES, "graph_normalise_codes": False}, "paper_unit": {**PAPER_LOSSES,
+        "graph_normalise_codes": True}}  # fmt: skip
+CENTRE = (0.5, 0.5)
+PLACES = ((0.5, 0.0), CENTRE, (0.5, 1.0))  # of the crops: left, centre, right
 
 
 def several_crops(contents: Sequence[Content], crop: int, **options: Any) -> Batch:
@@ -41,10 +53,16 @@ def several_crops(contents: Sequence[Content], crop: int, **options: Any) -> Bat
     parts = []
     for whole in test_batches(contents, **options):
         for place in PLACES:
-            pictures = torch.stack([crop_at(p, (crop, crop), place) for p in whole.images])
+            pictures = torch.stack([crop_at(at_least(p, crop), (crop, crop), place) for p in whole.images])
             parts.append(Batch(pictures, whole.quality, whole.spread, whole.type, whole.level, whole.severity,
                                whole.content))
     return Batch.cat(parts)
+
+
+def centre(crops: Batch) -> Batch:
+    """The centre crops of several_crops: what synthetic.test_set gives."""
+    cells = len(crops) // (len(PLACES) * len(crops.content.unique()))
+    return crops[torch.arange(len(crops), device=crops.type.device) // cells % len(PLACES) == PLACES.index(CENTRE)]
 
 
 def graphs_of(batch: Batch, n: int, graphs: int, group: int, seed: int) -> pd.DataFrame:
@@ -82,11 +100,12 @@ def changed(E: Tensor, how: str, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int = 16, graphs: int = 4, group: int = 2,
-             seed: int = 0) -> pd.DataFrame:
-    """Tidy table: outcome, arm, unit (a group of contents), value.
+             edges: Sequence[str] = EDGES, seed: int = 0) -> pd.DataFrame:
+    """Tidy table: outcome, arm, unit (a group of contents), value. `edges`: which controls.
 
     type        share of graphs of the `known` types that the classifier names right, read from the graph's code; for
-                the reference, from the single log-probabilities added up
+                the reference, from the single log-probabilities added up. None known (a network whose losses train no
+                classifier): left out, and so are the scores, which no loss of theirs trains either
     neighbour   share of graphs of all types whose code is nearest to one of their type, among the other groups'
     level       mean absolute error of a picture's severity in its graph; alone for the reference
     severity    the same of the graph's mean severity, against the mean of its pictures' own levels
@@ -95,15 +114,16 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
     model.eval()
     table = graphs_of(batch, n, graphs, group, seed)
     members = torch.from_numpy(np.stack(table["members"].to_list())).to(V.device)
-    names = torch.tensor(sorted(known), device=V.device)
-    alone = model.classify(V)[:, names].log_softmax(-1)
     own, truth = model.level(V[:, None])[0].flatten(), batch.severity.to(V.device)
-    named = {SUM: torch.cat([names[alone[m].sum(1).argmax(-1)] for m in members.split(64)])}
-    level, codes = {ALONE: own[members]}, {}
-    for arm in EDGES:
+    level, codes, named = {ALONE: own[members]}, {}, {}
+    for arm in edges:
         parts = [_read(model, V[m], arm, seed) for m in members.split(64)]
         codes[arm], level[arm] = (torch.cat(x) for x in zip(*parts, strict=True))
-        named[arm] = names[model.classifier(codes[arm])[:, names].argmax(-1)]
+    if known:
+        names = torch.tensor(sorted(known), device=V.device)
+        alone = model.classify(V)[:, names].log_softmax(-1)
+        named = {arm: names[model.classifier(code)[:, names].argmax(-1)] for arm, code in codes.items()}
+        named[SUM] = torch.cat([names[alone[m].sum(1).argmax(-1)] for m in members.split(64)])
     kind = torch.tensor(table["type"].to_numpy())
     unit, trained = table["unit"].to_numpy(), np.isin(table["type"], known)
     rows = []
@@ -114,22 +134,27 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
     for arm, mu in level.items():
         rows += _by_unit("level", arm, unit, (mu - truth[members]).abs().mean(1).cpu().numpy())
         rows += _by_unit("severity", arm, unit, (mu - truth[members]).mean(1).abs().cpu().numpy())
-    return pd.DataFrame([*rows, *_scores(model, V, batch, table)], columns=["outcome", "arm", "unit", "value"])
+    rows += _scores(model, V, batch, table) if known else []
+    return pd.DataFrame(rows, columns=["outcome", "arm", "unit", "value"])
 
 
-def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """Every outcome of the network as trained minus that of every other arm, paired over the units and, where `table`
-    has several networks (column network), averaged over those first: outcome, against, value, other, delta, low, high,
+def gains(table: pd.DataFrame, arm: str = OWN) -> pd.DataFrame:
+    """Every outcome of an arm minus that of every other arm, paired over the units; tables of several networks, one
+    below the other, are averaged over the networks first. Columns outcome, against, value, other, delta, low, high,
     answer (better, worse, undecided), n."""
     rows = []
     for outcome, part in table.groupby("outcome", sort=False):
         wide = part.pivot_table(index="unit", columns="arm", values="value", sort=False)
-        for arm in [a for a in wide.columns if a != OWN]:
-            answer = evaluate.paired(wide[OWN] - wide[arm], METRIC[outcome], over="groups of contents")
-            rows.append((outcome, arm, wide[OWN].mean(), wide[arm].mean(), answer.delta, answer.low, answer.high,
+        for other in [a for a in wide.columns if a != arm and arm in wide]:
+            answer = evaluate.paired(wide[arm] - wide[other], METRIC[outcome], over="groups of contents")
+            rows.append((outcome, other, wide[arm].mean(), wide[other].mean(), answer.delta, answer.low, answer.high,
                          answer.outcome, answer.n))
-    return pd.DataFrame(rows, columns=["outcome", "against", "as trained", "other", "delta", "low", "high", "answer",
-                                       "n"])
+    return pd.DataFrame(rows, columns=["outcome", "against", "value", "other", "delta", "low", "high", "answer", "n"])
+
+
+def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Networks as arms: what each table of `controls` says of its network as trained."""
+    return pd.concat([table[table["arm"] == OWN].assign(arm=name) for name, table in tables.items()])
 
 
 def _read(model: GMIQA, V: Tensor, arm: str, seed: int) -> tuple[Tensor, Tensor]:
