@@ -23,7 +23,7 @@ from torch import Tensor
 from gmiqa import evaluate
 from gmiqa.data.synthetic import Content, test_batches
 from gmiqa.data.synthetic.contents import at_least, crop_at
-from gmiqa.experiments.graph_probe import all_nodes, neighbours
+from gmiqa.experiments.graph_probe import neighbours
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 from gmiqa_core.network import GMIQA
