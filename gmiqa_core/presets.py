@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cpu": SMALL | dict(width=32, depths=(1, 2, 2, 1)),
     "paper": PAPER,
     "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
-                         edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch"),
+                         edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch") | BEFORE,
 }  # fmt: skip
 
 
