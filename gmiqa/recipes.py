@@ -209,6 +209,26 @@ def target(p: Any, of: References) -> TargetSet:
                      f"human score of {dataset.title}, in [0,1]", dataset)
 
 
+def metaqap_target(p: Any, of: References) -> TargetSet:
+    """The target of MetaQAP's base networks, longer side at most `qap_side`; the stack needs no validation part."""
+    if p.dataset == "synthetic":
+        types = [type_id(name) for name in p.qap_types]
+        train, test = (Pictures.of_cells(part, types, p.qap_side, p.seed) for part in (of.validation, of.test))
+        return TargetSet(train, None, test, f"pseudo-scores of {len(types)} distortion types", "pseudo-score")
+    dataset = datasets.from_parameters(p)
+    split = datasets.split(dataset, p.split)
+    train, test = (Pictures.read(dataset, rows, p.qap_side)
+                   for rows in (np.concatenate([split.train, split.validation]), split.test))
+    return TargetSet(train, None, test, f"human scores of {dataset.title}", "human score", dataset)
+
+
+def metaqap_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+    """Distorted pictures of quality-aware pre-training."""
+    return Pool(contents, crop=p.qap_crop, max_side=p.qap_side, per_cell=max(1, p.qap_images // 125), reuse=4,
+                draws=p.qap_batch, seed=p.seed, device=device,
+                background=p.qap_pretrain_steps * p.qap_batch > 4 * p.qap_images)
+
+
 def finetune_steps(p: Any, pictures: int) -> int:
     """Steps of fine-tuning: `finetune_epochs` over so many pictures, or `finetune_steps`."""
     return p.finetune_epochs * max(1, pictures // p.finetune_batch) or p.finetune_steps

@@ -197,6 +197,8 @@ _PARAMETERS = [
     P("qap_checkpoint", str, "", "a GMIQA that joins the stack as it is, empty for none", stages=(METAQAP,)),
     P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
     P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
+    P("qap_margin", float, 0.02, "difference of SROCC below which two methods count as equal", low=0.0,
+      stages=(METAQAP,)),
     P("qap_seeds", int, 3, "seeds of each comparison, fewer than 3 decide nothing", low=1, stages=(METAQAP,)),
 ]
 
