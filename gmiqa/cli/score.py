@@ -40,7 +40,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="a saved model (default: the bundled one)")
     parser.add_argument("--worst", type=_count, metavar="N", help="how many worst and best to show (default: 20)")
     parser.add_argument("--sheet", metavar="FILE", help="contact sheet (default: scores.html beside scores.csv)")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="an extra: docs/cluster.md")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="an extra: docs/scoring.md")
     parser.add_argument("--workers", type=_count, metavar="N", help="pictures in work at a time (default: all cores)")
 
 
