@@ -116,6 +116,31 @@ def test_overrides_are_split_at_the_first_equals_sign():
         settings.parse_overrides(["seed"])
 
 
+def test_a_condition_holds_by_value_and_does_not_count_where_its_parameter_is_unknown():
+    entry = parameter(int, only_if="kind!=a and mode=x|y and file!=")
+    assert entry.needed({}) and entry.needed({"kind": "b", "mode": "y", "file": "f"})
+    for values in ({"kind": "a"}, {"mode": "z"}, {"file": ""}):
+        assert not entry.needed(values)
+    assert parameter(int, only_if="steps=0").needed({"steps": 0}) and parameter(int).needed({"steps": 3})
+    some = parameter(int, only_if="rows=full|")
+    assert some.needed({"rows": []}) and some.needed({"rows": ["BL", "full"]}) and not some.needed({"rows": ["BL"]})
+
+
+def test_only_what_is_asked_for_by_name_counts_as_read():
+    found = load()
+    assert "seed" in found and len(found) and repr(found) and found.lines() and found.plain()["seed"] == 0
+    assert found.read == set()
+    assert (found.seed, found["splits"], found.get("meta_lr")) == (0, 2, 0.001)
+    assert found.read == {"seed", "splits", "meta_lr"}
+
+
+def test_what_is_read_of_a_copy_is_read_of_the_original_unless_it_was_replaced():
+    found = load()
+    copy = found.replaced(seed=3).replaced(splits=2)
+    assert (copy.seed, copy.splits, copy.meta_lr) == (3, 2, 0.001)
+    assert copy.read == {"seed", "splits", "meta_lr"} and found.read == {"meta_lr"}
+
+
 def test_settings_do_not_share_lists_with_the_table():
     load().held_out.append("x")
     assert "x" not in load().held_out
@@ -128,6 +153,10 @@ def test_every_parameter_is_sound(name):
     assert entry.stages and set(entry.stages) <= set(STAGES)
     assert len(entry.line()) <= 120, f"{name}: shorten its help"
     assert entry.convert(entry.default) == entry.default and type(entry.default) is entry.type
+    for condition in filter(None, entry.only_if.split(" and ")):
+        other, values = condition.replace("!", "").split("=")
+        assert set(TABLE[other].stages) & set(entry.stages), f"{name}: no notebook takes both it and {other}"
+        assert all(TABLE[other].convert(value) is not None for value in values.split("|"))
 
 
 @pytest.mark.parametrize("path", [p for p in PRESETS if SWEEP_FOLDER not in p.parts], ids=lambda p: p.stem)

@@ -7,6 +7,8 @@ hold no '=' and no quotes: papermill's --help-notebook drops such lines.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gmiqa.settings.schema import Parameter
 
 START, DATA, META, GRAPH, FINETUNE = (
@@ -15,10 +17,16 @@ EVALUATE, ABLATE, EMBED, METAQAP, REPORT = (
     "50_evaluation", "60_ablations", "70_embeddings", "80_metaqap", "90_report")
 STAGES = (START, DATA, META, GRAPH, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP, REPORT)
 TRAINED = (META, GRAPH, FINETUNE, ABLATE)  # the three trainings of GMIQA, and the ablations over all of them
+PRISTINE = tuple(stage for stage in STAGES if stage not in (START, REPORT))  # notebooks that read pristine pictures
 BUILT = (META, ABLATE)  # notebooks that build the network
 TARGET = (DATA, FINETUNE, EVALUATE, ABLATE, METAQAP)  # notebooks that read the target data set
 
 PRESETS = ("tiny", "quick", "cpu", "paper", "repo")
+# Conditions of only_if: where one does not hold, a notebook may leave the parameter unread.
+SYNTHETIC, REAL, FOLDER = "dataset=synthetic", "dataset!=synthetic", "dataset=folder"
+CROSS = REAL + " and protocol=cross"
+# Notebook 60's trainings read what its rows leave of the method: the row `full` all of it, and no rows are all rows.
+WHOLE = "ablation_rows=full| and meta_steps!=0 and graph_steps!=0 and synthetic_share!=0.0"
 TARGETS = ("synthetic", "kadid10k", "koniq10k", "livec", "csiq", "live", "tid2013", "spaq", "biq2021", "folder")
 
 P = Parameter
@@ -28,7 +36,7 @@ _PARAMETERS = [
     P("run", str, "outputs/quick", "folder of this run", stages=STAGES),
     P("seed", int, 0, "seed of everything random", low=0, stages=STAGES),
     P("device", str, "auto", "auto, cpu, cuda or cuda:1", stages=STAGES),
-    P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=STAGES),
+    P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=PRISTINE, only_if=SYNTHETIC),
 
     # shared by several stages
     P("preset", str, "quick", "network preset", choices=PRESETS, stages=BUILT),
@@ -39,28 +47,30 @@ _PARAMETERS = [
       stages=TRAINED),
     P("pool_reuse", int, 24, "batches drawn per distorted picture", low=1, stages=TRAINED),
     P("pool_shrink", float, 1.0, "least size of contents before distortion, as a share of their own", low=0.1, high=1.0,
-      stages=TRAINED),
+      stages=TRAINED, only_if="pretrain_on=synthetic"),
     P("pretrain_on", str, "synthetic", "pictures of meta-learning and graphs: synthetic, or KADID-10k with its scores",
       choices=("synthetic", "kadid10k"), stages=(META, GRAPH, ABLATE)),
-    P("pretrain_path", str, "", "folder of KADID-10k, when it is pre-trained on", stages=(META, GRAPH, ABLATE)),
+    P("pretrain_path", str, "", "folder of KADID-10k, when it is pre-trained on", stages=(META, GRAPH, ABLATE),
+      only_if="pretrain_on!=synthetic"),
     P("turn_crops", bool, False, "crops turned by quarter turns, in training and at test", stages=TRAINED),
     P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 for as they are",
       unit="px", low=0, stages=(GRAPH, FINETUNE, ABLATE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
-    P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET),
-    P("csv", str, "", "folder data set: CSV file of scores", stages=TARGET),
-    P("csv_image", str, "image", "folder data set: column of file names", stages=TARGET),
-    P("csv_score", str, "score", "folder data set: column of scores", stages=TARGET),
-    P("csv_reference", str, "", "folder data set: column of references", stages=TARGET),
-    P("csv_group", str, "", "folder data set: column of scene groups", stages=TARGET),
-    P("csv_subset", str, "", "folder data set: column of subsets", stages=TARGET),
-    P("csv_split", str, "", "folder data set: column of the official split", stages=TARGET),
-    P("score_low", float, 0.0, "folder data set: lower end of the scores", stages=TARGET),
-    P("score_high", float, 1.0, "folder data set: upper end of the scores", stages=TARGET),
-    P("score_rises", bool, True, "folder data set: a higher score is a better picture", stages=TARGET),
-    P("split", str, "0", "stored split: 0 to 9 or official", stages=TARGET),
+    P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET, only_if=REAL),
+    P("csv", str, "", "folder data set: CSV file of scores", stages=TARGET, only_if=FOLDER),
+    P("csv_image", str, "image", "folder data set: column of file names", stages=TARGET, only_if=FOLDER),
+    P("csv_score", str, "score", "folder data set: column of scores", stages=TARGET, only_if=FOLDER),
+    P("csv_reference", str, "", "folder data set: column of references", stages=TARGET, only_if=FOLDER),
+    P("csv_group", str, "", "folder data set: column of scene groups", stages=TARGET, only_if=FOLDER),
+    P("csv_subset", str, "", "folder data set: column of subsets", stages=TARGET, only_if=FOLDER),
+    P("csv_split", str, "", "folder data set: column of the official split", stages=TARGET, only_if=FOLDER),
+    P("score_low", float, 0.0, "folder data set: lower end of the scores", stages=TARGET, only_if=FOLDER),
+    P("score_high", float, 1.0, "folder data set: upper end of the scores", stages=TARGET, only_if=FOLDER),
+    P("score_rises", bool, True, "folder data set: a higher score is a better picture", stages=TARGET, only_if=FOLDER),
+    P("split", str, "0", "stored split: 0 to 9 or official", stages=(FINETUNE, EVALUATE, ABLATE, METAQAP),
+      only_if=REAL + " and protocol=splits|official"),
     P("max_side", int, 512, "longer side above which pictures are shrunk", unit="px", low=32,
-      stages=(FINETUNE, EVALUATE, ABLATE)),
+      stages=(FINETUNE, EVALUATE, ABLATE), only_if="protocol=cross"),
 
     # 00 start here
     P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", stages=(START,)),
@@ -113,13 +123,14 @@ _PARAMETERS = [
     P("freeze_backbone", bool, False, "keep the backbone fixed in graph pre-training", stages=(GRAPH, ABLATE)),
 
     # 40 fine-tuning
-    P("finetune_steps", int, 340, "steps of fine-tuning", low=0, stages=(FINETUNE, ABLATE)),
+    P("finetune_steps", int, 340, "steps of fine-tuning", low=0, stages=(FINETUNE, ABLATE),
+      only_if="finetune_epochs=0"),
     P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
       stages=(FINETUNE, ABLATE)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
-      stages=(FINETUNE, ABLATE)),
+      stages=(FINETUNE, ABLATE), only_if=SYNTHETIC),
     P("finetune_contents", int, 6, "unseen contents to test on, when the data set is synthetic", low=1,
-      stages=(FINETUNE, ABLATE)),
+      stages=(FINETUNE, ABLATE), only_if=SYNTHETIC),
     P("finetune_batch", int, 16, "pictures in a batch", low=1, stages=(FINETUNE, ABLATE)),
     P("finetune_lr_backbone", float, 0.001, "learning rate of the backbone", low=0, stages=(FINETUNE, ABLATE)),
     P("finetune_lr_head", float, 0.001, "learning rate of everything else", low=0, stages=(FINETUNE, ABLATE)),
@@ -139,7 +150,7 @@ _PARAMETERS = [
     P("teacher", str, "", "weights file of MobileNetV2 to learn from beside the scores, empty for none",
       stages=(FINETUNE, ABLATE)),
     P("teacher_weight", float, 1.0, "weight of what is missed of the teacher maps", low=0,
-      stages=(FINETUNE, ABLATE)),
+      stages=(FINETUNE, ABLATE), only_if="teacher!="),
     P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9,
       stages=(FINETUNE, ABLATE)),
 
@@ -147,17 +158,19 @@ _PARAMETERS = [
     P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],
       "methods to compare with", stages=(EVALUATE,)),
     P("protocol", str, "splits", "which pictures train and test: splits, official, cross or leave_subset_out",
-      choices=("splits", "official", "cross", "leave_subset_out"), stages=(EVALUATE,)),
-    P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,)),
+      choices=("splits", "official", "cross", "leave_subset_out"), stages=(EVALUATE,), only_if=REAL),
+    P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,), only_if=REAL),
     P("other_dataset", str, "koniq10k", "cross: data set to test on", choices=TARGETS[1:-1],
-      stages=(EVALUATE, METAQAP)),
-    P("other_path", str, "", "cross: its folder", stages=(EVALUATE, METAQAP)),
+      stages=(EVALUATE, METAQAP), only_if=CROSS + " and other_path!="),
+    P("other_path", str, "", "cross: its folder", stages=(EVALUATE, METAQAP), only_if=CROSS),
     P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
-      stages=(EVALUATE,)),
-    P("evaluate_labels", int, 200, "synthetic pictures that the baselines learn from", low=25, stages=(EVALUATE,)),
-    P("evaluate_contents", int, 4, "unseen contents of the synthetic test pictures", low=2, stages=(EVALUATE,)),
+      stages=(EVALUATE,), only_if=SYNTHETIC),
+    P("evaluate_labels", int, 200, "synthetic pictures that the baselines learn from", low=25, stages=(EVALUATE,),
+      only_if=SYNTHETIC),
+    P("evaluate_contents", int, 4, "unseen contents of the synthetic test pictures", low=2, stages=(EVALUATE,),
+      only_if=SYNTHETIC),
     P("bootstrap", int, 500, "bootstrap samples behind an interval", low=100,
-      stages=(META, FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
+      stages=(FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
 
     # 60 ablations
     P("ablation_rows", list, ["BL", "DGR", "SC", "Meta", "full", "V_only"], "rows to run, empty for all",
@@ -182,7 +195,7 @@ _PARAMETERS = [
     # 80 MetaQAP
     P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
     P("qap_types", list, ["gaussian_blur", "jpeg", "white_noise", "darken", "pixelate"], "types of a synthetic target",
-      stages=(METAQAP,)),
+      stages=(METAQAP,), only_if=SYNTHETIC),
     P("qap_side", int, 160, "longer side of the target pictures", unit="px", low=32, stages=(METAQAP,)),
     P("qap_crop", int, 96, "side of training crops", unit="px", low=32, stages=(METAQAP,)),
     P("qap_batch", int, 16, "pictures in a batch", low=4, stages=(METAQAP,)),
@@ -202,7 +215,15 @@ _PARAMETERS = [
     P("qap_seeds", int, 3, "seeds of each comparison, fewer than 3 decide nothing", low=1, stages=(METAQAP,)),
 ]
 
-TABLE: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
+
+
+def _as_declared(parameter: Parameter) -> Parameter:
+    if ABLATE in parameter.stages and {META, GRAPH, FINETUNE} & set(parameter.stages):
+        return replace(parameter, only_if=" and ".join(filter(None, (parameter.only_if, WHOLE))))
+    return parameter
+
+
+TABLE: dict[str, Parameter] = {parameter.name: _as_declared(parameter) for parameter in _PARAMETERS}
 if len(TABLE) != len(_PARAMETERS):
     names = [parameter.name for parameter in _PARAMETERS]
     raise ValueError(f"parameters declared twice: {sorted({name for name in names if names.count(name) > 1})}")
