@@ -2,8 +2,8 @@
 
     Chain(run, settings).go()        or        gmiqa run params/quick.yaml
 
-A stage is done when its run.json says so with the key that it would have now (see keys.py). Whatever ends a chain,
-the same command continues: stages that are done stay, an unfinished one starts again from its own checkpoints.
+A stage is done when its run.json says so and nothing that it depends on has changed since (see keys.py). Whatever ends
+a chain, the same command continues: stages that are done stay, an unfinished one starts again from its own checkpoints.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gmiqa.runs import provenance
 from gmiqa.runs.child import Child
+from gmiqa.runs.keys import as_recorded, key
 from gmiqa.runs.lock import locked
 from gmiqa.runs.order import NEEDS, needs
 from gmiqa.runs.plan import TIMES, Plan, Step, shown
@@ -90,26 +91,29 @@ class Chain(Plan):
         records = {n: provenance.record(self.run / n) for n in self.known}
         step = self.step(name, {n: provenance.upstream_key(r) for n, r in records.items() if r})
         self._begun += 1
+        if not step.why:
+            self.say(f"[{self._begun}/{total}] {name} is done: what it stands on came out as before")
+            return
         if twin := self._twin(step):
             provenance.adopt(twin, self.run / name)
             self.say(f"[{self._begun}/{total}] {name} is taken over from {shown(twin)}")
             return
         child = Child(name, f"[{self._begun}/{total}] {name}", time.monotonic())
         request = {"name": name, "notebook": str(self.notebooks / f"{name}.ipynb"), "folder": str(self.run / name),
-                   "parameters": dict(step.settings), "sources": step.settings.source, "upstream": step.upstream,
+                   "parameters": step.settings.plain(), "sources": step.settings.source, "parts": step.parts,
                    "fresh": self.force, "cwd": str(self.notebooks.parent)}
-        self.say(f"{child.title} begins, about {duration(self.expected(step))}: {'; '.join(step.why) or '--force'}")
+        self.say(f"{child.title} begins, about {duration(self.expected(step))}: {'; '.join(step.why)}")
         child.start(request, self.run / name, threads=self.jobs)
         self._children.append(child)
         self._lock.children([c.pid for c in self._children])
 
     def _twin(self, step: Step) -> Path | None:
-        """The folder of the same stage with the same key in another run below ``reuse``."""
+        """The folder of this stage in another run below ``reuse`` that finished it with what it would have here."""
         if self.reuse is None or self.force:
             return None
         for folder in sorted(self.reuse.glob(f"*/{step.name}")):
             record = provenance.record(folder)
-            if folder.parent != self.run and record and record.get("key") == step.key:
+            if folder.parent != self.run and record and record.get("key") == key(as_recorded(step.parts, record)):
                 return folder
         return None
 

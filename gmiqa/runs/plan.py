@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gmiqa.runs import provenance
-from gmiqa.runs.keys import differences, key, key_parts
+from gmiqa.runs.keys import as_recorded, differences, key, key_parts
 from gmiqa.runs.order import LAST, NEEDS, SECONDS, below, needs
 from gmiqa.runs.progress import duration
 from gmiqa.settings import Settings, stage_parameters
@@ -19,13 +19,17 @@ TIMES = "times.json"
 
 @dataclass
 class Step:
-    """One stage of a plan: ``why`` is empty where it is done."""
+    """One stage of a plan: ``why`` is empty where it is done.
+
+    parts  what its result may depend on, with all of our modules
+    key    of the parts, with the modules that its record names where it has one
+    """
 
     name: str
     key: str
     why: list[str]
     settings: Settings
-    upstream: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Any]
 
 
 @dataclass
@@ -76,11 +80,12 @@ class Plan:
         upstream = {n: keys[n] for n in needed if n in keys}
         settings = self.stage_settings(name)
         parts = key_parts(self.notebooks / f"{name}.ipynb", settings, upstream)
-        return Step(name, key(parts), self._why(name, parts), settings, upstream)
+        record = provenance.record(self.run / name)
+        now = as_recorded(parts, record)
+        return Step(name, key(now), self._why(name, record, now), settings, parts)
 
-    def _why(self, name: str, parts: dict[str, Any]) -> list[str]:
+    def _why(self, name: str, record: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
         folder = self.run / name
-        record = provenance.record(folder)
         if record is None:
             return ["was not finished" if (folder / provenance.STARTED).exists() else "has not run yet"]
         if record.get("by") != "chain":
@@ -88,8 +93,8 @@ class Plan:
         missing = [p["path"] for p in record["products"] if not _same_size(folder / p["path"], p["size"])]
         if missing:
             return [f"{missing[0]} is missing or changed" + (f" (and {len(missing) - 1} more)" if missing[1:] else "")]
-        if record.get("key") != key(parts):
-            return differences(record.get("parts"), parts) or ["its key changed"]
+        if record.get("key") != key(now):
+            return differences(record.get("parts"), now) or ["its key changed"]
         return ["--force"] if self.force else []
 
     def plan(self) -> list[Step]:

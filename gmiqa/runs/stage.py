@@ -20,15 +20,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gmiqa.runs import provenance
+from gmiqa.runs import keys, provenance
 from gmiqa.runs.kernel import flat_name, in_kernel, plain, shown_width
-from gmiqa.runs.order import NEEDS
 from gmiqa.runs.parameter_cell import given
 from gmiqa.settings import STAGES, TABLE, Settings, load, stage_parameters
 from gmiqa_core.errors import UserError, did_you_mean
 
 OUTCOMES = ("holds", "does not hold", "undecided", "not run here")
 CHAIN = "GMIQA_CHAIN"  # the chain's message to its notebook: JSON with the key and the sources of the parameters
+READ = "read.txt"  # the parameters that were read
 CLOSED = "stage.json"  # what the notebook hands to the chain, which writes run.json after the notebook is saved
 
 
@@ -47,9 +47,9 @@ def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
     values = {n: namespace[n] for names in layers.values() for n in names}
     settings = load(overrides=values, stage=name)
     chain = json.loads(os.environ.get(CHAIN, "{}"))
-    for parameter in settings:
+    for parameter, value in settings.plain().items():
         source = "default"
-        if settings[parameter] != own[parameter].default:
+        if value != own[parameter].default:
             source = next((label for label in reversed(layers) if parameter in layers[label]), "default")
         settings.source[parameter] = chain.get("sources", {}).get(parameter, source)
     stage = Stage(name, settings, chain)
@@ -75,8 +75,13 @@ class Stage:
         self._entries: dict[str, list[dict[str, Any]]] = {k: [] for k in ("figures", "tables", "numbers", "claims")}
         self._products: list[Path] = []
         self._device: Any = None
+        self._parts: dict[str, Any] = {}
         if "key" not in self._chain:
-            provenance.begin(self.folder, self._key(), hand=True)
+            self._parts = keys.begin_by_hand(self.root, self.run, name, settings)
+        # An earlier attempt with the same key left this: work that it finished is not done again, and reads nothing.
+        settings.log = self.folder / READ
+        if settings.log.exists():
+            settings.read |= set(settings.log.read_text(encoding="utf-8").split())
         self._seed()
 
     @property
@@ -197,9 +202,11 @@ class Stage:
 
     def close(self) -> None:
         """Write the record. In the chain it becomes run.json once the executed notebook is saved."""
+        self._refuse_unread()
+        modules = keys.loaded()
         content = {
             "status": "done", "stage": self.name, "by": "chain" if "key" in self._chain else "hand",
-            "parameters": {n: {"value": self.p[n], "source": self.p.source[n]} for n in self.p},
+            "parameters": {n: {"value": v, "source": self.p.source[n]} for n, v in self.p.plain().items()},
             "seed": self.seed, "device": str(self.device), "device_name": self.device_name,
             **provenance.commit(self.root), **provenance.environment(),
             "started": self._started, "finished": provenance.now(),
@@ -207,19 +214,21 @@ class Stage:
             "peak_memory": provenance.peak_memory(),
             "peak_gpu_memory": self._peak_gpu(), **self._entries,
             "products": provenance.products(self.folder, list(dict.fromkeys(self._products))),
+            **({"parts": keys.narrowed(self._parts, modules)} if self._parts else {"modules": modules}),
         }
         provenance.write_json(self.folder / (CLOSED if "key" in self._chain else provenance.RECORD), content)
         print(f"{self.name} is done: {len(self._entries['figures'])} figures, {len(self._entries['tables'])} tables, "
               f"{content['seconds']:.0f} s ({content['cpu_seconds']:.0f} s of processor), "
               f"{content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
 
-    def _key(self) -> str:
-        """The key that the chain would give this stage: the same code, parameters and upstream."""
-        from gmiqa.runs.keys import key, key_parts
-        notebook = self.root / "notebooks" / f"{self.name}.ipynb"
-        records = {name: provenance.record(self.run / name) for name in NEEDS[self.name]}
-        upstream = {name: provenance.upstream_key(record) for name, record in records.items() if record}
-        return key(key_parts(notebook, self.p, upstream)) if notebook.exists() else ""
+    def _refuse_unread(self) -> None:
+        """A parameter that changes nothing would mislead whoever sets it."""
+        if unread := self.p.unread(stage_parameters(self.name)):
+            raise UserError(
+                f"{self.name} declares {', '.join(unread)}, but no cell has read this: run all cells above. If none of "
+                f"them uses it, take {self.name} out of its stages in gmiqa/settings/table.py and renew the parameters "
+                "cell with python -m gmiqa.settings --write; if it matters only under a condition, state that there "
+                "as only_if")
 
     def _seed(self) -> None:
         import numpy as np
