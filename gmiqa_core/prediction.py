@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gmiqa.data import images
-from gmiqa.data.pictures import cut, read_all
+from gmiqa.data.images import read_all
+from gmiqa.data.pictures import cut
 from gmiqa_core.network import GMIQA
 
 

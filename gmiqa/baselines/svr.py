@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gmiqa.baselines.base import Baseline
-from gmiqa.baselines.features import FEATURES, matrix
+from gmiqa.baselines.extraction import matrix
+from gmiqa.features import FEATURES
 
 
 class FeatureSVR(Baseline):

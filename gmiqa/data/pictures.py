@@ -5,7 +5,6 @@ never up; training and test see the same rule.
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +61,8 @@ class Pictures:
         paths = [Path(dataset.root) / str(name) for name in table["image"]]
         quality = torch.tensor(table["quality"].to_numpy(np.float32))
         known = [name for name in ("id", "reference", "group", "subset", "type", "level") if name in table]
-        return cls(read_all(paths, max_side), quality, torch.zeros(len(quality)), table[known].reset_index(drop=True))
+        facts = table[known].reset_index(drop=True)
+        return cls(images.read_all(paths, max_side), quality, torch.zeros(len(quality)), facts)
 
     @classmethod
     def of_batch(cls, batch: Any) -> "Pictures":
@@ -103,16 +103,6 @@ def cut(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn
     part = picture[:, top: top + height, left: left + width]
     part = part.flip(2) if rng.random() < 0.5 else part
     return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
-
-
-def read_all(sources: Sequence[Any], max_side: int | None) -> list[Tensor]:
-    """Decode pictures in threads (the codecs release Python's lock) into (3,H,W) uint8."""
-    def one(source: Any) -> Tensor:
-        picture = images.from_any(source, max_side)
-        return (picture * 255).round().to(torch.uint8) if picture.is_floating_point() else picture
-
-    with ThreadPoolExecutor(4) as threads:
-        return list(threads.map(one, sources))
 
 
 def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from gmiqa.score import Score, Scorer
-from gmiqa.score.scorer import Z90
+from gmiqa.score.result import Z90
 from gmiqa.widgets import interactive
 
 

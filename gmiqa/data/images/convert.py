@@ -33,6 +33,11 @@ def to_float(image: torch.Tensor) -> torch.Tensor:
     return image if image.is_floating_point() else image.float() / 255
 
 
+def to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """Floats in [0, 1] are rounded to 8 bits, so that a tensor equals the file it came from; uint8 passes through."""
+    return (image * 255).round().to(torch.uint8) if image.is_floating_point() else image
+
+
 def to_pil(image: torch.Tensor) -> Image.Image:
     """A (3, H, W) uint8 image, or a float one in [0, 1], as a PIL image."""
     if image.is_floating_point():
@@ -60,7 +65,7 @@ def tensor_of(rgb: Image.Image) -> torch.Tensor:
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """An own copy in native byte order; 16-bit samples become uint8."""
+    """A copy in native byte order; 16-bit samples become uint8."""
     if array.dtype.kind not in "buif":
         raise ImageError(f"cannot use an array of {array.dtype} as a picture: expected numbers")
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
