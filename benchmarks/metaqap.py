@@ -24,7 +24,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import compare, metrics, srocc
 from gmiqa.experiments.folds import Fitted, Member, out_of_fold
 from gmiqa.experiments.metaqap import Recipe, starts
-from gmiqa_core.stacking import Stack
+from gmiqa.experiments.stacking import Stack
 
 PLAIN, PRETRAINED = "small, random start", "small, quality-aware pre-training"
 IMAGENET, IMAGENET_PRETRAINED = "MobileNetV2, ImageNet start", "MobileNetV2, quality-aware pre-training after it"

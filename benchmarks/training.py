@@ -72,6 +72,7 @@ def main() -> None:
     def meta(algorithm: str, first_order: bool) -> meta_learning.MetaLearner:
         return meta_learning.MetaLearner(regressor(), algorithm, first_order)
 
+    scored = Pictures.of_batch(still.parts[0])
     tasks = meta_learning.MetaObjective(still, [1], 1, n, n)
     arms: dict[str, Callable[[], tuple[torch.nn.Module, Any]]] = {
         "plain": lambda: (regressor(), meta_learning.PlainObjective(still, 2 * n, 1)),
@@ -79,9 +80,10 @@ def main() -> None:
         "maml, second order": lambda: (meta("maml", False), tasks),
         "meta-sgd, second order": lambda: (meta("meta-sgd", False), tasks),
         "graph triplets (3 x 2n / 3)": lambda: (
-            network.build(given.preset).to(device), pretraining.graph_objective(still, sizes=[1, 4], batch=2 * n // 3)),
+            network.build(given.preset).to(device),
+            pretraining.GraphObjective(still, sizes=[1, 4], batch=2 * n // 3, mixed=0)),
         "fine-tuning": lambda: (network.build(given.preset).to(device), finetuning.Objective(
-            finetuning.tune.Draw(Pictures.of_batch(still.parts[0]), 0, 2 * n, given.side))),
+            lambda k: scored.batch(0, k, 2 * n, given.side))),
     }
     print(f"{given.preset} preset, {2 * n} pictures of {given.side} px a step, {device}, "
           f"{training.arithmetic('auto', device) or torch.float32}".replace("torch.", ""))

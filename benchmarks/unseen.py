@@ -38,7 +38,7 @@ def main() -> None:
     V, batches, rows = [], [], []
     for batch in synthetic.test_batches(contents, max_side=side):
         made = Pictures.of_batch(batch)
-        rows.append(prediction.predict(model, made.pictures, side, **how).join(made.facts)
+        rows.append(made.facts.assign(**vars(prediction.predict(model, made.pictures, **how)))
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
         V.append(pretraining.all_nodes(model, batch.images, chunk=8))
         batches.append(replace(batch, images=batch.images[..., :1, :1].clone()))  # the probe has the nodes

@@ -8,7 +8,6 @@ half-width ones of that paper: the result is the same, it is faster, and a torch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -204,75 +203,3 @@ class SpatialPyramid(nn.Module):
         last = self.project(maps[-1])
         bins = [F.adaptive_max_pool2d(last, level).flatten(1) for level in self.levels]
         return self.standardise(torch.cat(bins + ([statistics(m) for m in maps] if isinstance(x, list) else []), 1))
-
-
-def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
-    """Start a ResNet-50-shaped backbone from ImageNet weights; returns one sentence that the run records.
-
-    source: `none` leaves it as it is; `torchvision` takes its ResNet-50 (downloaded once; where it cannot be had, the
-    backbone stays random and the sentence says why); else a state file of torchvision's ResNet-50 or of SCNet-50.
-    """
-    if source == "none":
-        return RANDOM_START
-    if [len(stage) for stage in backbone.stages] != [3, 4, 6, 3] or backbone.outputs != 2048:  # type: ignore[arg-type]
-        raise UserError(f"imagenet = '{source}': only ResNet-50's shape (presets paper, repo) has ImageNet weights.")
-    if source == "torchvision":
-        from torchvision.models import ResNet50_Weights
-
-        try:
-            weights = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
-        except OSError as error:
-            return f"{RANDOM_START} torchvision's ImageNet weights could not be had: {error}."
-        name = "torchvision's ResNet-50 (IMAGENET1K_V2)"
-    else:
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise UserError(f"imagenet = '{source}' is neither none, torchvision nor a file that exists.")
-        weights, name = torch.load(path, map_location="cpu", weights_only=True), path.name
-    taken, total = take(backbone, weights)
-    if taken == 0:
-        raise UserError(f"{name} holds no weight that fits this backbone; expected ResNet-50 or SCNet-50 names.")
-    return f"Backbone starts from {name}: {taken} of {total} tensors taken, the others random."
-
-
-def take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:
-    """Copy what has a counterpart of its shape. Of a plain 3x3 convolution, K1 and M3 take the diagonal quarters."""
-    own = backbone.state_dict()
-    taken = 0
-    for key, value in own.items():
-        found = _counterpart(key, weights)
-        if found is not None and found.shape == value.shape:
-            value.copy_(found)
-            taken += 1
-    return taken, len(own)
-
-
-def _counterpart(key: str, weights: dict[str, Tensor]) -> Tensor | None:
-    """The ImageNet tensor of one of our keys: SCNet's names first, then torchvision's."""
-    parts = key.split(".")
-    if parts[0] == "stem":
-        rest = ".".join(parts[3:])
-        return weights.get(("conv1." if parts[2] == "0" else "bn1.") + rest)
-    block = f"layer{int(parts[1]) + 1}.{parts[2]}"
-    place, rest = parts[3], ".".join(parts[4:])
-    kind, leaf = ("conv", "bn")[int(parts[-2])], parts[-1]
-    if place == "shortcut":
-        return weights.get(f"{block}.downsample.{rest}")
-    if place == "leave":
-        return weights.get(f"{block}.{kind}3.{leaf}")
-    if place == "enter":
-        halves = [weights.get(f"{block}.{kind}1_{half}.{leaf}") for half in "ab"]
-        if halves[0] is not None and halves[1] is not None:
-            return halves[0] if halves[0].ndim == 0 else torch.cat([halves[0], halves[1]])
-        return weights.get(f"{block}.{kind}1.{leaf}")
-    if parts[4] not in ("K1", "M1", "M2", "M3"):
-        return weights.get(f"{block}.{kind}2.{leaf}")
-    number = parts[-2] if parts[4] != "M1" else str(int(parts[-2]) + 1)  # SCNet counts the pooling of M1 as layer 0
-    scnet = "k1" if parts[4] == "K1" else f"scconv.k{int(parts[4][1]) + 1}"
-    if (found := weights.get(f"{block}.{scnet}.{number}.{leaf}")) is not None:
-        return found
-    plain = weights.get(f"{block}.{kind}2.{leaf}")
-    if plain is None or plain.ndim == 0 or parts[4] in ("M1", "M2"):
-        return None
-    half = slice(0, len(plain) // 2) if parts[4] == "K1" else slice(len(plain) // 2, None)
-    return plain[half, half] if plain.ndim == 4 else plain[half]

@@ -1,10 +1,12 @@
-"""Batch: pictures with everything that is known about them, one tensor per fact."""
+"""What a training step receives: pictures with what is known about them, one tensor per fact."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,3 +38,27 @@ class Batch:
     def cat(batches: Iterable[Batch]) -> Batch:
         batches = list(batches)
         return Batch(*(torch.cat([getattr(b, f.name) for b in batches]) for f in fields(Batch)))
+
+
+class Target(NamedTuple):
+    """Pictures of a target set with their scores."""
+
+    images: Tensor  # (n,3,H,W) uint8, or float in [0,1]
+    quality: Tensor  # (n,) in [0,1], higher is better
+    spread: Tensor  # (n,) standard deviation of the quality, 0 where the score is the picture's own
+    rows: Tensor  # (n,) which pictures of the set they are
+
+
+def to_float(image: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [0, 1]; floats pass through."""
+    return image if image.is_floating_point() else image.float() / 255
+
+
+def random_window(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
+    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
+    """
+    top = int(rng.integers(picture.shape[1] - height + 1))
+    left = int(rng.integers(picture.shape[2] - width + 1))
+    part = picture[:, top: top + height, left: left + width]
+    part = part.flip(2) if rng.random() < 0.5 else part
+    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part

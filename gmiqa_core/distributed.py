@@ -9,6 +9,7 @@ import copy
 import importlib
 import os
 import pickle
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,62 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from gmiqa_core.errors import UserError
+
+
+class Ranks:
+    """This process among the others of the run; alone when torchrun did not start it."""
+
+    def __init__(self) -> None:
+        on = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if on else (0, 1)
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def copy_first(self, tensors: list[Tensor]) -> None:
+        """Fill these tensors with rank 0's on every rank."""
+        for tensor in tensors if self.world > 1 else ():
+            dist.broadcast(tensor, src=0)
+
+    def merge(self, steps: list[dict[str, list[Any]]]) -> list[dict[str, float]]:
+        """Numbers of some steps, one list per name -> their means over all micro-batches of all processes. Tensors come
+        from their device here, all at once."""
+        tensors = [v for values in steps for given in values.values() for v in given if isinstance(v, Tensor)]
+        numbers = iter(torch.stack([t.double() for t in tensors]).tolist() if tensors else [])
+        plain = [{name: [next(numbers) if isinstance(v, Tensor) else float(v) for v in given]
+                  for name, given in values.items()} for values in steps]
+        everywhere: list[Any] = [plain]
+        if self.world > 1:
+            everywhere = [None] * self.world
+            dist.all_gather_object(everywhere, plain)
+        merged = []
+        for parts in zip(*everywhere, strict=True):
+            names = dict.fromkeys(name for part in parts for name in part)
+            merged.append({name: statistics.fmean(v for part in parts for v in part.get(name, [])) for name in names})
+        return merged
+
+    def sum_gradients(self, params: list[nn.Parameter], others: list[Tensor]) -> None:
+        """Sum gradients and other tensors over the processes, in place, in one all-reduce."""
+        if self.world == 1:
+            return
+        present = torch.tensor([float(p.grad is not None) for p in params], device=params[0].device)
+        tensors = [present, *(torch.zeros_like(p) if p.grad is None else p.grad for p in params), *others]
+        flat = torch.cat([t.detach().reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        summed = [part.view(t.shape).to(t.dtype) for part, t in
+                  zip(flat.split([t.numel() for t in tensors]), tensors, strict=True)]
+        for p, grad, there in zip(params, summed[1:], summed[0].tolist(), strict=False):
+            p.grad = grad if there else None
+        for other, total in zip(others, summed[1 + len(params):], strict=True):
+            other.copy_(total)
 
 
 def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = False, **kwargs: Any) -> Any:

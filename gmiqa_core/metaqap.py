@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gmiqa.data import images
-from gmiqa.data.pictures import Pictures
 from gmiqa_core import training
+from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError, did_you_mean
+from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
-from gmiqa_core.mobilenet import MEAN, STD, MobileNetV2
+from gmiqa_core.mobilenet import MobileNetV2
 
 TYPES = 25
 # our name -> torchvision's builder, and the attribute that holds its classifier
@@ -139,7 +139,7 @@ class Pretraining:
 class FineTuning:
     """The quality-aware loss on batches of scored pictures."""
 
-    pictures: Pictures
+    pictures: Any
     batch: int
     crop: int
     seed: int
@@ -149,7 +149,7 @@ class FineTuning:
     def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
         target = self.pictures.batch(self.seed, step, self.batch, self.crop)
         device = model.centre.device
-        predicted = model(images.to_float(target.images.to(device)))
+        predicted = model(to_float(target.images.to(device)))
         loss = quality_aware_loss(predicted, target.quality.to(device), *self.weights, self.temperature,
                                   float(model.scale))
         return loss, {"rmse": (predicted - target.quality.to(device)).square().mean().sqrt()}
@@ -158,16 +158,13 @@ class FineTuning:
 def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path, batch: int = 16, lr: float = 1e-3,
              type_weight: float = 0.25, seed: int = 0, **loop: Any) -> training.History:
     """Quality-aware pre-training on endless synthetic batches of `pool`; see training.train for what `loop` takes."""
-    settings = {name: repr(value) for name, value in vars(pool).items()
-                if not name.startswith("_") and isinstance(value, (int, str, tuple, type(None)))}
-    identity = {"batch": batch, "type_weight": type_weight, "pool": settings,
-                "contents": [content.name for content in getattr(pool, "contents", [])]}
+    identity = {"batch": batch, "type_weight": type_weight, "pool": pool.identity()}
     return training.train(model, Pretraining(pool, batch, type_weight), steps=steps, lr=lr, folder=folder, seed=seed,
                           identity=identity, **{"label": f"pre-training {model.name}", "clip": 5.0,
                                                 "precision": model.precision, **loop})
 
 
-def finetune(model: QualityNetwork, pictures: Pictures, *, steps: int, folder: str | Path, batch: int = 16,
+def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | Path, batch: int = 16,
              crop: int = 0, lr: float = 1e-3, weights: tuple[float, float] = (0.5, 0.5), temperature: float = 0.1,
              seed: int = 0, **loop: Any) -> training.History:
     """Fit scored pictures, standardised on exactly these pictures; `weights` of squared error and rank part."""
@@ -181,7 +178,7 @@ def finetune(model: QualityNetwork, pictures: Pictures, *, steps: int, folder: s
                           **{"label": f"fine-tuning {model.name}", "clip": 5.0, "precision": model.precision, **loop})
 
 
-def _digest(pictures: Pictures) -> str:
+def _digest(pictures: Any) -> str:
     """Of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
     sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
     return hashlib.sha256(pictures.quality.numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
@@ -199,5 +196,5 @@ def predict(model: QualityNetwork, pictures: list[Tensor], batch: int = 16) -> n
         for k in range(0, len(rows), batch):
             chunk = rows[k : k + batch]
             x = torch.stack([pictures[i] for i in chunk]).to(model.centre.device)
-            result[chunk] = model(images.to_float(x)).cpu().numpy()
+            result[chunk] = model(to_float(x)).cpu().numpy()
     return result

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core.errors import UserError
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision's networks take them
+from gmiqa_core.imagenet import MEAN, STD
 
 
 class MobileNetV2(nn.Module):

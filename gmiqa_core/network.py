@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gmiqa_core import backbone as bb
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
-from gmiqa_core.mobilenet import MEAN, STD
+from gmiqa_core.imagenet import MEAN, STD, imagenet_start
 from gmiqa_core.presets import PRESETS, checked
 
 TYPES = 25
@@ -205,5 +205,5 @@ def build(preset: str = "quick", imagenet: str = "none", **overrides: Any) -> GM
         hint = did_you_mean(preset, PRESETS)
         raise UserError(f"there is no preset '{preset}'{hint}; the presets are {', '.join(PRESETS)}.")
     model = GMIQA(**PRESETS[preset] | overrides)
-    model.start = bb.imagenet_start(model.backbone, imagenet)
+    model.start = imagenet_start(model.backbone, imagenet)
     return model

@@ -1,7 +1,6 @@
 """Graph pre-training: three graphs a triplet, L_type + lambda * L_level, on synthetic distortions of known severity.
 
-    objective = graph_objective(pool, sizes=(1, 4, 16, 64))      for training.train; `pretrain` does both
-    probe(model, test_set(contents))                             what the codes and levels are worth on unseen contents
+    pretrain(model, GraphObjective(pool, sizes=(1, 4, 16, 64), batch=64, ...), steps=40_000, lr=1e-5, folder=...)
 
 L_type is the triplet loss max(0, |c_a - c_p| - |c_a - c_n| + margin) on type codes: anchor and positive graph hold one
 distortion type, the negative another. L_level is KL(N(s, s_std) || N(mu, sigma)) of every node, with s the severity of
@@ -21,34 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa.data.synthetic import Content, Pool
 from gmiqa_core import distributed, training
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
+from gmiqa_core.losses import LEVEL_LOSSES, level_loss, triplet_loss
 from gmiqa_core.network import GMIQA, build
 
-LEVEL_LOSSES = ("kl", "sampled_mse")
 LEVEL_TARGETS = ("severity", "raw")
-LEAST_SPREAD = 0.01  # of a target; KADID-10k's cells lie between 0.03 and 0.17
-
-
-def level_loss(kind: str, mu: Tensor, sigma: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """kl: KL(N(target, spread) || N(mu, sigma)), least at mu = target and sigma = spread. sampled_mse, the paper's:
-    (mu + sigma eps - target)^2, in expectation (mu - target)^2 + sigma^2, so it drives sigma to 0."""
-    if kind == "kl":
-        spread = spread.clamp(min=LEAST_SPREAD)
-        return ((sigma / spread).log() + (spread**2 + (mu - target) ** 2) / (2 * sigma**2) - 0.5).mean()
-    if kind == "sampled_mse":
-        return (mu + sigma * torch.randn_like(sigma) - target).square().mean()
-    raise UserError(f"level_loss = {kind!r} is not known; choose one of {', '.join(LEVEL_LOSSES)}.")
-
-
-def triplet_loss(codes: Tensor, margin: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Codes (3,G,t) of anchor, positive, negative -> mean triplet loss over G, and the share of triplets it acts on."""
-    near, far = (codes[0] - codes[1]).norm(dim=-1), (codes[0] - codes[2]).norm(dim=-1)
-    loss = F.relu(near - far + margin)
-    active = (loss > 0).float().mean()
-    return loss.mean(), {"active": active, "distance_same": near.mean(), "distance_other": far.mean()}
 
 
 @dataclass
@@ -69,8 +47,9 @@ class GraphObjective:
     """
 
     pool: Any
-    sizes: Sequence[int] = (1, 4, 16, 64)
-    batch: int = 64
+    sizes: Sequence[int]
+    batch: int
+    mixed: int
     margin: float = 0.1
     weight: float = 0.25
     level_loss: str = "kl"
@@ -80,7 +59,6 @@ class GraphObjective:
     classify_weight: float = 0.0
     quality_weight: float = 0.0
     quality_scale: float = 1.0
-    mixed: int = 48
     accumulate: int = 1
     seed: int = 0
 
@@ -135,40 +113,26 @@ class GraphObjective:
         return loss, values
 
 
-def graph_objective(pool: Any, **options: Any) -> GraphObjective:
-    """The objective of graph pre-training on a synthetic.Pool or RecordPool; options as in GraphObjective."""
-    return GraphObjective(pool, **options)
+def draws_a_step(sizes: Sequence[int], batch: int, mixed: int) -> int:
+    """Pictures that a GraphObjective with these sizes draws at a pool's step: how fast the pool has to move on."""
+    return max(1, (3 * batch + mixed) // max(1, batch // min(sizes)))
 
 
-def graph_pool(contents: Sequence[Content], sizes: Sequence[int], batch: int, mixed: int = 0, **options: Any) -> Pool:
-    """A Pool whose generations last as long as `reuse` says when a GraphObjective with these sizes draws from it. Its
-    types are all 25 and 0, undistorted, so that the classifier also learns `none of these`."""
-    options.setdefault("types", range(26))
-    return Pool(contents, draws=max(1, (3 * batch + mixed) // max(1, batch // min(sizes))), **options)
-
-
-def pretrain(model: GMIQA, contents: Sequence[Content], *, steps: int, folder: str | Path, lr: float = 1e-5,
-             pool: dict[str, Any] | None = None, objective: dict[str, Any] | None = None, freeze_backbone: bool = False,
-             workers: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
-    """Graph pre-training on these contents; returns the trained model (in eval mode) and the history.
-
-    pool, objective    options of graph_pool and of GraphObjective
-    loop               everything else goes to training.train: precision, accumulate, evaluate, clip, ema, ...
-    """
+def pretrain(model: GMIQA, objective: GraphObjective, *, steps: int, lr: float, folder: str | Path,
+             freeze_backbone: bool = False, workers: int = 1, seed: int = 0,
+             **loop: Any) -> tuple[GMIQA, training.History]:
+    """Graph pre-training; returns the trained model (in eval mode) and the history. Everything else goes to
+    training.train: precision, evaluate, clip, ema, ..."""
     if workers > 1:
-        named: dict[str, Any] = dict(model=model, contents=contents, steps=steps, folder=folder, lr=lr, pool=pool,
-                                     objective=objective, freeze_backbone=freeze_backbone, seed=seed)
-        trained, history = distributed.launch(workers, pretrain, **named, **loop)
+        trained, history = distributed.launch(workers, pretrain, model, objective, steps=steps, lr=lr, folder=folder,
+                                              freeze_backbone=freeze_backbone, seed=seed, **loop)
         return trained.to(next(model.parameters()).device), history
-    options = dict(objective or {})
-    drawn = {name: options.get(name, getattr(GraphObjective, name)) for name in ("sizes", "batch", "mixed")}
-    source = graph_pool(contents, **drawn, seed=seed, **(pool or {}))
-    goal = graph_objective(source, seed=seed, accumulate=loop.get("accumulate", 1), **options)
     model.freeze_backbone(freeze_backbone)
-    identity = {"objective": repr(sorted(options.items())), "pool": repr(sorted((pool or {}).items())),
-                "contents": [c.name for c in contents], "freeze_backbone": freeze_backbone}
-    history = training.train(model, goal, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
-                             **{"label": "graph pre-training", **loop})
+    settings = {name: value for name, value in vars(objective).items() if name != "pool"}
+    identity = {"objective": repr(sorted(settings.items())), "pool": objective.pool.identity(),
+                "freeze_backbone": freeze_backbone}
+    history = training.train(model, objective, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
+                             accumulate=objective.accumulate, **{"label": "graph pre-training", **loop})
     model.freeze_backbone(False)
     return model.eval(), history
 

@@ -95,9 +95,9 @@ def test_fine_tuning_with_a_teacher_learns_its_maps_and_goes_on_after_a_kill(tmp
     def tuned(folder, **options):
         torch.manual_seed(0)
         options = {"report": lambda *_: None, **options}
-        return finetuning.finetune(network.build("tiny"), data, steps=12, folder=folder, batch=4, log_every=1,
-                                   lr_head=3e-3, teacher=Distillation(files / "numbers.npz"), checkpoint_every=5,
-                                   **options)
+        how = finetuning.ScoreTraining("nll", batch=4, crop=0, turn=False, lr_backbone=3e-4, lr_head=3e-3, share=0.0)
+        return finetuning.finetune(network.build("tiny"), data, how, steps=12, folder=folder, log_every=1,
+                                   teacher=Distillation(files / "numbers.npz"), checkpoint_every=5, **options)
 
     model, history = tuned(tmp_path / "whole")
     misses = history.metrics.query("name == 'imitation'")["value"].to_numpy()

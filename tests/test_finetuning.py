@@ -1,5 +1,6 @@
 """Fine-tuning: the data rule, the losses, predictions that do not depend on batch mates, the synthetic share."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 import torch
 
 from gmiqa.data import images
-from gmiqa.data.pictures import Pictures, cut, synthetic_target
+from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Content
-from gmiqa_core import finetuning, network, prediction, resume
+from gmiqa.experiments.size_effect import size_effect
+from gmiqa_core import finetuning, losses, network, prediction, resume
+from gmiqa_core.batch import random_window
 from gmiqa_core.errors import UserError
+
+HOW = finetuning.ScoreTraining(loss="nll", batch=6, crop=0, turn=False, lr_backbone=3e-4, lr_head=1e-3, share=0.25)
 
 
 def pictures(n: int = 12, side: int = 40) -> Pictures:
@@ -52,17 +57,18 @@ def test_nll_is_least_at_the_true_mean_and_spread():
     quality, spread = torch.tensor(0.6), 0.2
     grid = torch.linspace(0.05, 0.95, 91)
     mu, sigma = torch.meshgrid(grid, grid, indexing="ij")
-    losses = torch.stack([finetuning.gaussian_nll(m, s, quality, spread) for m, s in
+    values = torch.stack([losses.gaussian_nll(m, s, quality, spread) for m, s in
                           zip(mu.flatten(), sigma.flatten(), strict=True)])
-    best = int(losses.argmin())
+    best = int(values.argmin())
     assert mu.flatten()[best] == pytest.approx(0.6, abs=0.006)
     assert sigma.flatten()[best] == pytest.approx(0.2, abs=0.006)
 
 
 def test_finetuning_learns_and_keeps_the_other_branches_in_training(tmp_path, model):
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    tuned, history = finetuning.finetune(model, pictures(), steps=24, folder=tmp_path, batch=6, lr_backbone=3e-3,
-                                         lr_head=1e-2, synthetic=synthetic, share=0.25, log_every=1, precision="fp32")
+    how = replace(HOW, lr_backbone=3e-3, lr_head=1e-2)
+    tuned, history = finetuning.finetune(model, pictures(), how, steps=24, folder=tmp_path, synthetic=synthetic,
+                                         log_every=1, precision="fp32")
     loss = history.metrics.query("name == 'score_loss'")["value"].to_numpy()
     assert loss[-4:].mean() < loss[:4].mean()
     assert (history.metrics["name"] == "synthetic_loss").sum() == 6
@@ -71,21 +77,22 @@ def test_finetuning_learns_and_keeps_the_other_branches_in_training(tmp_path, mo
 
 def test_zero_backbone_rate_leaves_the_backbone(tmp_path, model):
     before = [p.clone() for p in model.backbone.parameters()]
-    finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, lr_backbone=0.0)
+    finetuning.finetune(model, pictures(), replace(HOW, lr_backbone=0.0), steps=2, folder=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("graph", ("singleton", "bank", "batch"))
 def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, graph):
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    tuned, _ = finetuning.finetune(model, pictures(), steps=2, folder=tmp_path, batch=6, finetune_graph=graph,
+    tuned, _ = finetuning.finetune(finetuning.with_graph(model, graph), pictures(), HOW, steps=2, folder=tmp_path,
                                    validation=pictures(6))
     assert tuned.config["finetune_graph"] == graph
     if graph != "singleton":
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     if graph == "bank":
         assert tuned.bank.abs().sum() > 0
-    assert prediction.predict(tuned, pictures(4).pictures)["mu"].between(0, 1).all()
+    mu = prediction.predict(tuned, pictures(4).pictures).mu
+    assert ((0 <= mu) & (mu <= 1)).all()
 
 
 def test_predictions_do_not_depend_on_order_or_batch_mates(model):
@@ -93,28 +100,29 @@ def test_predictions_do_not_depend_on_order_or_batch_mates(model):
     whole = prediction.predict(model, data, batch=4)
     for i in (0, 5):
         alone = prediction.predict(model, [data[i]])
-        assert whole.iloc[i].to_numpy() == pytest.approx(alone.iloc[0].to_numpy(), abs=1e-5)
+        assert (whole.mu[i], whole.sigma[i]) == pytest.approx((alone.mu[0], alone.sigma[0]), abs=1e-5)
     back = prediction.predict(model, data[::-1], batch=3)
-    np.testing.assert_allclose(back.to_numpy()[::-1], whole.to_numpy(), atol=1e-5)
+    np.testing.assert_allclose(back.mu[::-1], whole.mu, atol=1e-5)
+    np.testing.assert_allclose(back.sigma[::-1], whole.sigma, atol=1e-5)
 
 
 def test_views_are_averaged_as_a_mixture(model):
     picture = pictures(1, side=64).pictures
     flipped = prediction.predict(model, [picture[0].flip(2)])
     plain, both = prediction.predict(model, picture), prediction.predict(model, picture, flip=True)
-    assert both["mu"][0] == pytest.approx((plain["mu"][0] + flipped["mu"][0]) / 2)
-    assert both["sigma"][0] ** 2 >= min(plain["sigma"][0], flipped["sigma"][0]) ** 2
-    assert len(prediction.predict(model, picture, crops=3, crop=32)) == 1
+    assert both.mu[0] == pytest.approx((plain.mu[0] + flipped.mu[0]) / 2)
+    assert both.sigma[0] ** 2 >= min(plain.sigma[0], flipped.sigma[0]) ** 2
+    assert len(prediction.predict(model, picture, crops=3, crop=32).mu) == 1
 
 
 def test_turned_crops_are_those_of_the_picture_a_quarter_turn_further(model):
     generator = torch.Generator().manual_seed(0)
     picture = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=generator)
-    mirrored = cut(picture, 40, 40, np.random.default_rng((0, 0, 1)))  # what view 1 sees before its turn
-    first, both = (prediction.predict(model, [picture], crops=n, crop=40, turn=True)["mu"][0] for n in (1, 2))
-    turned = prediction.predict(model, [torch.rot90(mirrored, 1, (1, 2))])["mu"][0]
+    mirrored = random_window(picture, 40, 40, np.random.default_rng((0, 0, 1)))  # what view 1 sees before its turn
+    first, both = (prediction.predict(model, [picture], crops=n, crop=40, turn=True).mu[0] for n in (1, 2))
+    turned = prediction.predict(model, [torch.rot90(mirrored, 1, (1, 2))]).mu[0]
     assert 2 * both - first == pytest.approx(turned, abs=1e-6)
-    assert turned != pytest.approx(prediction.predict(model, [mirrored])["mu"][0], abs=1e-6)
+    assert turned != pytest.approx(prediction.predict(model, [mirrored]).mu[0], abs=1e-6)
     data = Pictures([picture] * 16, torch.zeros(16), torch.zeros(16))
     seen = data.batch(0, 0, 16, turn=True).images
     eight = [torch.rot90(p, k, (1, 2)) for p in (picture, picture.flip(2)) for k in range(4)]
@@ -140,18 +148,18 @@ def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
 
 
 def test_a_limit_beyond_the_picture_changes_nothing(model):
-    effect = prediction.side_effect(model, pictures(3, side=64).pictures, [200, 100, 40])
+    effect = size_effect(model, pictures(3, side=64).pictures, [200, 100, 40])
     wide = effect.pivot(index="picture", columns="max_side", values="mu")
     assert (wide[200] == wide[100]).all() and (wide[200] != wide[40]).any()
 
 
 def test_an_unknown_loss_is_refused(tmp_path, model):
     with pytest.raises(UserError, match="nll, mse, quality_aware"):
-        finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, loss="l1")
+        finetuning.finetune(model, pictures(), replace(HOW, loss="l1"), steps=1, folder=tmp_path)
 
 
 def test_another_objective_is_another_run(tmp_path, model, capsys):
     for batch in (6, 4):
-        finetuning.finetune(model, pictures(), steps=1, folder=tmp_path, batch=batch)
+        finetuning.finetune(model, pictures(), replace(HOW, batch=batch), steps=1, folder=tmp_path)
     assert "batch 6 -> 4" in capsys.readouterr().out
     assert resume.load_checkpoint(tmp_path / "last.ckpt")["identity"]["batch"] == 4

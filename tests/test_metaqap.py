@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
-from gmiqa.experiments import folds
+from gmiqa.experiments import folds, stacking
 from gmiqa.experiments import metaqap as experiments
-from gmiqa_core import losses, metaqap, stacking
+from gmiqa_core import losses, metaqap
 from gmiqa_core.errors import UserError
 
 

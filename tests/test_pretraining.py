@@ -7,7 +7,8 @@ import torch
 from gmiqa_core import network, pretraining
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
-from gmiqa_core.pretraining import graph_objective, level_loss, probe, triplet_loss
+from gmiqa_core.losses import level_loss, triplet_loss
+from gmiqa_core.pretraining import GraphObjective, probe
 
 
 class Toy:
@@ -73,7 +74,7 @@ def test_triplets_beyond_the_margin_are_not_active():
 
 
 def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
-    objective = graph_objective(Toy(), sizes=(1, 4), batch=8, mixed=16, classify_weight=1.0)
+    objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, mixed=16, classify_weight=1.0)
     seen = set()
     for step in range(8):
         batch, mixed, n = objective.draw(step)
@@ -89,7 +90,7 @@ def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
 
 
 def test_micro_batches_of_a_step_are_new_ones():
-    objective = graph_objective(Toy(), sizes=(2,), batch=4, accumulate=2)
+    objective = GraphObjective(Toy(), sizes=(2,), batch=4, accumulate=2, mixed=48)
     drawn = [objective.draw(step, micro)[0].images for step in (0, 1) for micro in (0, 1)]
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
@@ -101,7 +102,7 @@ def test_micro_batches_of_a_step_are_new_ones():
 @pytest.mark.parametrize("graph", ["full", "none", "mlp"])
 def test_loss_is_a_number_with_gradients(options, graph):
     model = tiny(graph=graph)
-    loss, values = graph_objective(Toy(), sizes=(1, 4), batch=8, **options)(model, 0, 0)
+    loss, values = GraphObjective(Toy(), **{"sizes": (1, 4), "batch": 8, "mixed": 48, **options})(model, 0, 0)
     loss.backward()
     assert torch.isfinite(loss) and 0 <= float(values["active"]) <= 1
     used = ["backbone", "pyramid", "node_builder", "type_branch", "level_branch"]
@@ -112,7 +113,7 @@ def test_loss_is_a_number_with_gradients(options, graph):
 def test_detached_pairs_leave_the_gradient_to_the_anchor():
     model, x = tiny().eval(), {}
     for detach in (False, True):
-        objective = graph_objective(Toy(), sizes=(4,), batch=4, detach_pairs=detach, margin=10.0)
+        objective = GraphObjective(Toy(), sizes=(4,), batch=4, detach_pairs=detach, margin=10.0, mixed=48)
         batch, mixed, _ = objective.draw(0)
         assert mixed is None, "no term wants mixed pictures"
         objective.draw = lambda *a, b=batch: (b, None, 4)
@@ -124,7 +125,7 @@ def test_detached_pairs_leave_the_gradient_to_the_anchor():
 
 def test_raw_levels_are_asked_for_on_the_scale_1_to_5():
     model = tiny()
-    _, values = graph_objective(Toy(), sizes=(4,), batch=4, level_target="raw")(model, 0, 0)
+    _, values = GraphObjective(Toy(), sizes=(4,), batch=4, level_target="raw", mixed=48)(model, 0, 0)
     assert float(values["level_error"].detach()) > 0.4  # about 4 times what the same branch misses in [0,1]
 
 
@@ -133,7 +134,7 @@ def test_training_separates_toy_types_and_the_probe_says_so(tmp_path):
 
     torch.set_num_threads(1)
     model, batch = tiny(), everything()
-    objective = graph_objective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0)
+    objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0, mixed=48)
     training.train(model, objective, steps=40, lr=5e-3, folder=tmp_path, precision="fp32",
                    evaluate=pretraining.watch(batch, (1, 4), graphs=2), every=40)
     found = probe(model, batch, (1, 4), graphs=4)
@@ -172,4 +173,4 @@ def test_edge_variance_starts_with_the_initial_edges_and_falls():
 @pytest.mark.parametrize("wrong", [dict(level_loss="l1"), dict(level_target="grade"), dict(sizes=())])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(UserError):
-        graph_objective(Toy(), **wrong)
+        GraphObjective(Toy(), **{"sizes": (1,), "batch": 8, "mixed": 48, **wrong})

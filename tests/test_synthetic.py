@@ -38,7 +38,7 @@ def same(a, b):
 
 
 def drawn(p, step):
-    return Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+    return Batch.cat([p.batch(step, 8), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():
@@ -54,7 +54,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_step():
 def test_draws_do_not_depend_on_earlier_draws_or_on_the_global_generator():
     torch.manual_seed(3)
     p = pool()
-    p.graph(5, 9)
+    p.batch(5, 9)
     assert same(p.task(2, 11, 3, 5)[1], pool().task(2, 11, 3, 5)[1])
 
 
@@ -71,14 +71,6 @@ def test_a_batch_holds_every_cell_before_any_comes_twice():
     b = pool().batch(0, 20)
     cells = Counter(zip(b.type.tolist(), b.level.tolist(), strict=True))
     assert set(cells.values()) == {1} and len(cells) == 20
-
-
-def test_a_graph_has_one_type_mixed_levels_and_mixed_contents():
-    g = pool(per_cell=2).graph(3, 10, type=11)
-    assert set(g.type.tolist()) == {11} and set(g.level.tolist()) == {1, 2, 3, 4, 5}
-    assert len(set(g.content.tolist())) == 6
-    drawn_types = {int(pool().graph(step, 2).type[0]) for step in range(12)}
-    assert len(drawn_types) > 2
 
 
 def test_a_triplet_has_two_types():
@@ -213,10 +205,10 @@ def test_without_a_crop_pictures_stay_whole():
 
 def test_undistorted_pictures_are_a_type_of_their_own_if_asked_for():
     p = pool(types=[0, 10])
-    g = p.graph(0, 5, type=0)
-    assert set(g.level.tolist()) == {0}
-    assert g.quality[0] == pytest.approx(0.9, abs=0.005)
-    assert set(p.batch(0, 10).type.tolist()) == {0, 10}
+    b = p.batch(0, 10)
+    assert set(b.type.tolist()) == {0, 10}
+    clean = b[b.type == 0]
+    assert set(clean.level.tolist()) == {0} and clean.quality[0] == pytest.approx(0.9, abs=0.005)
 
 
 def test_size_is_about_the_area_asked_for_and_never_enlarged():
@@ -291,8 +283,8 @@ def test_real_records_give_the_same_four_kinds_of_batches_with_their_own_scores(
     inside = np.flatnonzero(records.table["reference"] != "I3")
     p, q = (RecordPool(records, inside, crop=32, per_cell=2, background=b) for b in (True, False))
     for step in (0, 7):
-        b = Batch.cat([p.batch(step, 8), p.graph(step, 6), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
-        assert same(b, Batch.cat([q.batch(step, 8), q.graph(step, 6), *q.triplet(step, 3), *q.task(step, 10, 4, 4)]))
+        b = Batch.cat([p.batch(step, 8), *p.triplet(step, 3), *p.task(step, 10, 4, 4)])
+        assert same(b, Batch.cat([q.batch(step, 8), *q.triplet(step, 3), *q.task(step, 10, 4, 4)]))
     assert set(b.content.tolist()) <= {0, 1, 2}
     torch.testing.assert_close(b.quality, (4 - 0.8 * b.level + 0.01 * b.content) / 4)
     torch.testing.assert_close(b.spread, torch.full_like(b.spread, 0.1))
@@ -307,7 +299,7 @@ def test_wrong_use_is_refused_by_name(records):
     with pytest.raises(UserError, match="jpeg"):
         pool(types=["jpg"])
     with pytest.raises(UserError, match="not in this pool"):
-        pool().graph(0, 2, type=9)
+        pool().task(0, 9, 2, 2)
     with pytest.raises(UserError, match="two contents"):
         pool(contents=pristine(1)).task(0, 10, 2, 2)
     with pytest.raises(UserError, match="two distortion types"):

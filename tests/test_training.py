@@ -90,7 +90,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     seen = []
 
     def worse_and_worse(model):
-        seen.append(training.checkpoint.copy_state(model))
+        seen.append(resume.copy_state(model))
         return {"score": -len(seen)}
 
     model = small()
@@ -122,7 +122,7 @@ def test_accumulation_equals_one_large_batch(tmp_path):
 
 def test_groups_have_their_own_rates_and_frozen_parameters_stay(tmp_path):
     model = small()
-    start = training.checkpoint.copy_state(model)
+    start = resume.copy_state(model)
     model[0].weight.requires_grad_(False)
     groups = [{"params": model[:2].parameters(), "lr": 0.0}, {"params": model[2:].parameters()}]
     training.train(model, objective, steps=3, lr=1e-2, folder=tmp_path, parameter_groups=groups)
@@ -168,7 +168,7 @@ def test_launch_refuses_what_workers_cannot_import():
 
 def test_no_steps_leave_the_model_and_an_empty_table(tmp_path):
     model = small()
-    start = training.checkpoint.copy_state(model)
+    start = resume.copy_state(model)
     history = training.train(model, objective, steps=0, lr=1e-2, folder=tmp_path)
     assert len(history.metrics) == 0 and history.last["step"] == 0
     assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())

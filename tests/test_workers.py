@@ -1,5 +1,6 @@
 """Two processes equal one that runs the same micro-batches: the loop itself, meta-learning and fine-tuning."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +24,9 @@ def run_parts(folder: str, report: object = None) -> dict[str, torch.nn.Module]:
     tasks = meta_learning.MetaObjective(test_meta_learning.FakePool(), [1, 2, 3], tasks=3, support=4, query=4)
     meta_learning.train(meta, tasks, steps=2, lr=1e-3, folder=f"{folder}/meta-learning", **options)
     torch.manual_seed(0)
-    tuned, _ = finetuning.finetune(network.build("tiny"), test_finetuning.pictures(), steps=2, batch=4, accumulate=2,
-                                   folder=f"{folder}/fine-tuning", synthetic=test_finetuning.synthetic, share=0.5,
-                                   **options)
+    how = replace(test_finetuning.HOW, batch=4, share=0.5)
+    tuned, _ = finetuning.finetune(network.build("tiny"), test_finetuning.pictures(), how, steps=2, accumulate=2,
+                                   folder=f"{folder}/fine-tuning", synthetic=test_finetuning.synthetic, **options)
     return {"loop": loop, "meta-learning": meta.model, "fine-tuning": tuned}
 
 

@@ -17,7 +17,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.features.nss import luminance, mscn
 from gmiqa_core import training
 from gmiqa_core.backbone import SCResNet
-from gmiqa_core.mobilenet import MEAN, STD
+from gmiqa_core.imagenet import MEAN, STD
 
 
 class CNNIQA(Baseline):

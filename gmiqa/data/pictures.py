@@ -7,7 +7,7 @@ never up; training and test see the same rule.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +16,7 @@ from torch import Tensor
 
 from gmiqa.data import images, synthetic
 from gmiqa.data.distortions import TYPES
-
-
-class Target(NamedTuple):
-    """One training batch: images (n,3,H,W) in [0,1]; quality and spread (n,) in [0,1]; rows (n,) of the pictures."""
-
-    images: Tensor
-    quality: Tensor
-    spread: Tensor
-    rows: Tensor
+from gmiqa_core.batch import Target, random_window
 
 
 @dataclass
@@ -75,6 +67,12 @@ class Pictures:
         return cls(list(stored), batch.quality.detach().cpu().float(), batch.spread.detach().cpu().float(), facts)
 
     @classmethod
+    def of_cells(cls, contents: Sequence[Any], types: Sequence[int] | None, max_side: int, seed: int) -> "Pictures":
+        """Every level of these types (None: all) on every content, whole, longer side at most `max_side`."""
+        made = cls.join(map(cls.of_batch, synthetic.test_batches(contents, types=types, seed=seed)))
+        return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
+
+    @classmethod
     def join(cls, parts: Iterable["Pictures"]) -> "Pictures":
         parts = list(parts)
         return cls([picture for part in parts for picture in part.pictures], torch.cat([x.quality for x in parts]),
@@ -91,18 +89,8 @@ class Pictures:
         rng = np.random.default_rng((seed, epoch, place))
         chosen = [self.pictures[i] for i in index]
         height, width = (min([p.shape[d] for p in chosen] + [crop or 1 << 30]) for d in (1, 2))
-        parts = torch.stack([cut(p, height, width, rng, turn) for p in chosen])
+        parts = torch.stack([random_window(p, height, width, rng, turn) for p in chosen])
         return Target(parts, self.quality[index], self.spread[index], torch.from_numpy(index))
-
-
-def cut(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
-    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
-    """
-    top = int(rng.integers(picture.shape[1] - height + 1))
-    left = int(rng.integers(picture.shape[2] - width + 1))
-    part = picture[:, top: top + height, left: left + width]
-    part = part.flip(2) if rng.random() < 0.5 else part
-    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
 
 
 def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,
@@ -113,10 +101,6 @@ def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[
     types          types of the labelled pictures: those held out of pre-training; the test has all 25
     labels         number of labelled pictures, drawn over types, levels and contents
     """
-    def whole(contents: Sequence[Any], chosen: Sequence[int] | None) -> Pictures:
-        made = Pictures.join(map(Pictures.of_batch, synthetic.test_batches(contents, types=chosen, seed=seed)))
-        return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
-
-    few = whole(learn, types)
+    few = Pictures.of_cells(learn, types, max_side, seed)
     order = np.random.default_rng(seed).permutation(len(few))
-    return few[order[:labels]], whole(test, None)
+    return few[order[:labels]], Pictures.of_cells(test, None, max_side, seed)

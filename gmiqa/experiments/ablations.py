@@ -1,27 +1,32 @@
-"""Ablations: every row is an overlay file of params/ablations; equal compute, several seeds, the same pictures.
+"""Ablations: every row is an overlay file of params/ablations over the very recipes of notebooks 20, 30 and 40.
 
-Equal compute: every row pushes the same number of pixels through forward and backward passes, whatever share its
-stages take, so that a row without pre-training fine-tunes longer. Seconds are reported beside it.
+All rows are fine-tuned alike, on the same pictures; what differs is written in the row's file. `ablation_share`
+shortens every training alike. A row without a pre-training costs less: the control rows spend the same computing on
+plain regression, so that a gain is not just more training.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from gmiqa.data.synthetic.shown import in_turn
+from gmiqa import recipes
+from gmiqa.data.pictures import Pictures
+from gmiqa.data.synthetic import Pool
 from gmiqa.evaluate.comparison import compare, repeated
-from gmiqa.settings import Settings, load
+from gmiqa.settings import Settings
+from gmiqa_core import prediction
 from gmiqa_core.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[2] / "params" / "ablations"
-STAGES = ("meta", "graph", "finetune")
+FACTORS = ("SC", "Meta", "DGR")
 
 
 @dataclass(frozen=True)
@@ -32,23 +37,33 @@ class Row:
     file: str
     title: str
     part: str
-    against: str
+    against: str = ""
 
 
 ROWS = (
-    Row("BL", "bl", "BL: plain ResNet on crops", "in order", ""),
+    Row("BL", "bl", "BL: plain ResNet", "in order"),
     Row("DGR", "bl_dgr", "+ DGR: graph pre-training", "in order", "BL"),
     Row("SC", "bl_dgr_sc", "+ SC: self-calibrated blocks", "in order", "DGR"),
     Row("Meta", "bl_dgr_sc_meta", "+ Meta: meta pre-training", "in order", "SC"),
-    Row("full", "full", "+ SPP: whole pictures (full)", "in order", "Meta"),
+    Row("full", "full", "+ SPP: spatial pyramid (full)", "in order", "Meta"),
     Row("no_DGR", "no_dgr", "full without DGR", "left out", "full"),
     Row("no_SC", "no_sc", "full without SC", "left out", "full"),
     Row("no_Meta", "no_meta", "full without Meta", "left out", "full"),
+    Row("SC_only", "sc_only", "full without Meta and DGR", "left out", "full"),
+    Row("Meta_only", "meta_only", "full without SC and DGR", "left out", "full"),
+    Row("DGR_only", "dgr_only", "full without SC and Meta", "left out", "full"),
+    Row("none", "none", "full without all three", "left out", "full"),
+    Row("plain_Meta", "plain_meta", "plain training in place of Meta", "equal compute", "full"),
+    Row("plain_DGR", "plain_dgr", "plain training in place of DGR", "equal compute", "full"),
+    Row("whole", "whole", "full, on whole pictures", "pictures", "full"),
     Row("V_only", "v_only", "V only, no graph", "graph", "full"),
     Row("V_MLP", "v_mlp", "V + MLP of equal size", "graph", "full"),
     Row("depth_1", "edge_depth_1", "edge GCN of 1 layer", "graph", "full"),
     Row("depth_5", "edge_depth_5", "edge GCN of 5 layers", "graph", "full"),
-)  # fmt: skip
+)
+# The factorial: which of SC, Meta and DGR each of its eight rows has.
+CELLS = {"none": "", "SC_only": "SC", "Meta_only": "Meta", "DGR_only": "DGR", "no_DGR": "SC Meta", "no_Meta": "SC DGR",
+         "no_SC": "Meta DGR", "full": "SC Meta DGR"}
 
 
 def rows(names: Iterable[str] = ()) -> list[Row]:
@@ -62,54 +77,80 @@ def rows(names: Iterable[str] = ()) -> list[Row]:
     return [row for row in ROWS if row.name in wanted]
 
 
-def overlay(row: Row) -> Settings:
-    """The parameters that the row's file sets, over the defaults."""
-    return load(FOLDER / f"{row.file}.yaml")
+def settings_of(row: Row, p: Settings, labelled: int = 0) -> Settings:
+    """The run's settings with the row's file laid over them, every training shortened to `ablation_share`.
+
+    labelled    pictures that fine-tuning learns from, which its epochs count
+    """
+    q = p.overlaid(FOLDER / f"{row.file}.yaml")
+    steps = {"meta_steps": q.meta_steps, "graph_steps": q.graph_steps,
+             "finetune_steps": recipes.finetune_steps(q, labelled)}
+    shorter = {name: max(1, round(q.ablation_share * value)) if value else 0 for name, value in steps.items()}
+    return q.replaced("ablation_share", finetune_epochs=0, precision="fp32", **shorter)
 
 
-def switches(p: Any) -> dict[str, Any]:
-    """Settings -> options for network.build: what differs from the preset."""
-    options: dict[str, Any] = {}
-    if not p.self_calibrated:
-        options["self_calibrated"] = False
-    if p.pyramid:
-        options["pyramid"] = tuple(p.pyramid)
-    if p.graph != "full":
-        options["graph"] = p.graph
-    if p.edge_depth:
-        options["edge_depth"] = p.edge_depth
-    return options
+def plan(chosen: Sequence[Row], p: Settings, labelled: int = 0) -> pd.DataFrame:
+    """What every row trains: steps of each stage, and the pixels that pass the network forward and backward."""
+    lines = []
+    for row in chosen:
+        q = settings_of(row, p, labelled)
+        drawn = q.meta_tasks * (q.meta_support + q.meta_query)
+        graph = 3 * max(1, q.graph_batch // max(q.graph_sizes)) * max(q.graph_sizes) + q.graph_mixed
+        pixels = (q.meta_steps * drawn * q.meta_crop**2 + q.graph_steps * graph * q.graph_crop**2
+                  + q.finetune_steps * q.finetune_batch * (q.finetune_crop or q.max_side) ** 2)
+        lines.append({"row": row.name, "overlay": f"params/ablations/{row.file}.yaml", "meta": q.meta_steps,
+                      "graph": q.graph_steps, "plain": ", ".join(q.ablation_plain), "fine-tuning": q.finetune_steps,
+                      "million pixels": pixels / 1e6})
+    return pd.DataFrame(lines)
 
 
 @dataclass
 class Bench:
-    """What all rows share: the pictures to train on, as crops and whole, the pictures to test on, and the budget.
+    """What all rows share: references, the target set, the pictures to test on, pools, the device."""
 
-    crops, whole    synthetic.Pool
-    test            uint8 pictures (3,h,w); target (n,) quality; content (n,) their content
-    steps, batch    every row may push steps * batch crops, in pixels, through the network
-    """
+    references: recipes.References
+    scored: recipes.TargetSet
+    test: Pictures
+    device: Any
+    pools: dict[str, Pool]
 
-    crops: Any
-    whole: Any
-    area: float
-    test: list[Any]
-    target: np.ndarray
-    content: np.ndarray
-    steps: int
-    batch: int
-    crop: int
-    lr: float
-    preset: str
-    finetune_graph: str = "singleton"
-    device: Any = "cpu"
+    @property
+    def content(self) -> np.ndarray:
+        """What pictures share that are not independent: their reference or scene, else each its own."""
+        facts = self.test.facts
+        for name in ("reference", "group"):
+            if name in facts and facts[name].astype(str).ne("").all():
+                return facts[name].astype(str).to_numpy()
+        return facts["id"].astype(str).to_numpy()
+
+    @property
+    def target(self) -> np.ndarray:
+        return self.test.quality.numpy().astype(float)
+
+    def pool(self, kind: str, make: Any) -> Pool:
+        """One pool for all rows with the same pictures: what is in a slot depends on nothing else."""
+        if kind not in self.pools:
+            self.pools[kind] = make()
+        return self.pools[kind]
+
+
+def bench(p: Settings, device: Any = "cpu") -> Bench:
+    """The target of notebook 40, and `ablation_pictures` of its test pictures, evenly over all of them."""
+    of = recipes.references(p)
+    scored = recipes.target(p, of)
+    count = min(p.ablation_pictures or len(scored.test), len(scored.test))
+    order = np.random.default_rng(p.seed).permutation(len(scored.test))[:count]
+    return Bench(of, scored, scored.test[np.sort(order)], device, {})
 
 
 class Draws:
     """A pool seen from `by` steps on: every seed of a row draws other pictures, the same ones in every row."""
 
-    def __init__(self, pool: Any, by: int):
+    def __init__(self, pool: Pool, by: int):
         self.pool, self.by = pool, by
+
+    def identity(self) -> dict[str, Any]:
+        return {**self.pool.identity(), "by": self.by}
 
     def batch(self, step: int, n: int) -> Any:
         return self.pool.batch(step + self.by, n)
@@ -121,110 +162,88 @@ class Draws:
         return self.pool.task(step + self.by, type, support, query)
 
 
-def bench(training: Sequence[Any], test: Sequence[Any], p: Any, seed: int = 0, device: Any = "cpu") -> Bench:
-    """Pools on the training contents, and one picture per test content and type, levels in turn (n = contents x 25)."""
-    from gmiqa.data.synthetic import Pool
+def train(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """One row, one seed: its pre-trainings and fine-tuning, by the recipes -> network, and what it cost."""
+    q, began = settings_of(row, p, len(shared.scored.train)), time.monotonic()
+    learn = shared.references.train
+    model = recipes.new_network(q, seed, shared.device)
 
-    whole = (round(p.ablation_whole * 0.75), p.ablation_whole)
-    options: dict[str, Any] = {"whole": whole, "per_cell": 2, "reuse": None, "seed": seed, "background": False}
-    shown = in_turn(test, whole=whole, seed=seed)
-    crops, wholes = (Pool(training, crop=crop, **options) for crop in (p.ablation_crop, None))
-    facts = shown.facts
-    return Bench(crops, wholes, whole[0] * whole[1], shown.pictures, facts["target"].to_numpy(),
-                 facts["content"].to_numpy(), p.ablation_steps, p.ablation_batch, p.ablation_crop, p.ablation_lr,
-                 p.preset, p.finetune_graph, device)  # fmt: skip
+    def drawn(kind: str, make: Any) -> Any:
+        return Draws(shared.pool(f"{kind} {q.pool_shrink} {q.turn_crops}", make), 10_000 * seed)
 
-
-def plan(settings: Mapping[str, Any], bench: Bench) -> pd.DataFrame:
-    """Stages of a row -> index stage; pictures (a step), steps, pixels (in all). They share the budget equally."""
-    stages = [s for s in STAGES if s == "finetune" or settings[f"{s}_steps"] > 0]
-    whole = settings["finetune_crop"] == 0
-    share = bench.steps * bench.batch * bench.crop**2 / len(stages)
-    table = {}
-    for stage in stages:
-        area = bench.area if stage == "finetune" and whole else bench.crop**2
-        pictures = bench.batch
-        if stage == "finetune" and whole:
-            pictures = max(2, round(bench.batch * bench.crop**2 / area))
-        if stage == "graph":
-            pictures = 3 * max(2, bench.batch // 3)
-        steps = max(1, round(share / (pictures * area)))
-        table[stage] = {"pictures": pictures, "steps": steps, "pixels": steps * pictures * area}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("stage")
+    quiet: dict[str, Any] = {"seed": seed, "report": lambda *_: None}
+    if q.meta_steps:
+        pool = drawn("meta", lambda: recipes.meta_pool(q, learn, shared.device))
+        trained, _ = recipes.meta_pretrain(q, model, pool, folder=folder / "meta", plain="meta" in q.ablation_plain,
+                                           **quiet)
+        model = recipes.take_over(model, trained)
+    if q.graph_steps:
+        pool = drawn("graph", lambda: recipes.graph_pool(q, learn, shared.device))
+        pretrain = recipes.plain_pretrain if "graph" in q.ablation_plain else recipes.graph_pretrain
+        model, _ = pretrain(q, model, pool, folder / "graph", **quiet)
+    pool = drawn("branches", lambda: recipes.branch_pool(q, learn, shared.device)) if q.synthetic_share else None
+    model, _ = recipes.fine_tune(q, model, shared.scored, folder / "finetune", pool=pool, **quiet)
+    return model, {"row": row.name, "seed": seed, "seconds": time.monotonic() - began,
+                   "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
-def train(row: Row, bench: Bench, seed: int, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """One row, one seed: build, its pre-trainings, fine-tuning -> model, and what it cost."""
-    import torch
-
-    from gmiqa_core import finetuning, network, pretraining
-
-    settings, began = overlay(row), time.monotonic()
-    torch.manual_seed(seed)
-    model = network.build(bench.preset, **switches(settings), finetune_graph=bench.finetune_graph).to(bench.device)
-    todo = plan(settings, bench)
-    crops, whole = (Draws(pool, 10_000 * seed) for pool in (bench.crops, bench.whole))
-    quiet: dict[str, Any] = {"report": lambda *_: None, "seed": seed, "checkpoint_every": 10**9, "clip": 1.0}
-    if "meta" in todo.index:
-        _meta(model, crops, bench, todo.loc["meta"], folder / "meta", quiet)
-    if "graph" in todo.index:
-        batch = int(todo.pictures["graph"]) // 3
-        goal = pretraining.graph_objective(crops, sizes=(1, batch), batch=batch, seed=seed)
-        _loop(model, goal, todo.loc["graph"], folder / "graph", bench.lr, quiet)
-    crop = settings.finetune_crop
-    model, _ = finetuning.finetune(
-        model, crops if crop else whole, steps=int(todo.steps["finetune"]), folder=folder / "finetune",
-        batch=int(todo.pictures["finetune"]), lr_backbone=bench.lr, lr_head=bench.lr, resume="never", **quiet,
-    )  # fmt: skip
-    return model, {"row": row.name, "seed": seed, "pixels": int(todo.pixels.sum()), "seconds": time.monotonic() - began,
-                   "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
+def predict(row: Row, p: Settings, model: Any, shared: Bench) -> np.ndarray:
+    """Quality (n,) of the test pictures, seen as notebook 40 sees them."""
+    seen = prediction.as_tuned(recipes.facts(settings_of(row, p)))
+    return prediction.predict(model, shared.test.pictures, **seen).mu
 
 
-def _loop(model: Any, objective: Any, todo: Any, folder: Path, lr: float, quiet: dict[str, Any]) -> None:
-    from gmiqa_core import training
-
-    training.train(model, objective, steps=int(todo["steps"]), lr=lr, folder=folder, resume="never", **quiet)
-
-
-def _meta(model: Any, crops: Draws, bench: Bench, todo: Any, folder: Path, quiet: dict[str, Any]) -> None:
-    """Meta-train backbone, pyramid and NodeBuilder of `model` in place; estimate BatchNorm statistics afterwards."""
-    from gmiqa_core import meta_learning
-    from gmiqa_core.network import QualityRegressor
-
-    half = max(2, int(todo["pictures"]) // 4)
-    learner = meta_learning.MetaLearner(QualityRegressor(model)).to(bench.device)
-    goal = meta_learning.MetaObjective(crops, range(1, 26), tasks=2, support=half, query=half, seed=quiet["seed"])
-    _loop(learner, goal, todo, folder, bench.lr, {**quiet, "accumulate": 2})
-    images = (crops.batch(k, bench.batch).images.to(bench.device) for k in range(4))
-    settled = meta_learning.estimate_statistics(learner.model, images)
-    for part in ("backbone", "pyramid", "node_builder"):
-        getattr(model, part).load_state_dict(getattr(settled, part).state_dict())
+def run(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Train and predict on one thread, so that another machine finds the same signs. What is finished in `folder` is
+    read, not repeated."""
+    kept = folder / "predictions.npy"
+    cost = {"row": row.name, "seed": seed, "seconds": np.nan, "parameters": np.nan}
+    if kept.is_file() and len(values := np.load(kept)) == len(shared.test):
+        return values, cost
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, cost = train(row, p, shared, seed, folder)
+        values = predict(row, p, model, shared)
+    finally:
+        torch.set_num_threads(threads)
+    np.save(kept, values)
+    return values, cost
 
 
-def predict(model: Any, row: Row, bench: Bench, seed: int = 0) -> np.ndarray:
-    """Quality (n,) of the test pictures: whole ones for rows with SPP, the mean of four random crops for the others."""
-    from gmiqa_core import prediction
-
-    crop = overlay(row).finetune_crop
-    options: dict[str, Any] = {"crops": 4, "crop": bench.crop, "seed": seed} if crop else {}
-    return prediction.predict(model, bench.test, max_side=None, **options)["mu"].to_numpy()
-
-
-def table(
-    predictions: dict[str, np.ndarray], bench: Bench, chosen: Sequence[Row], bootstrap: int, seed: int = 0
-) -> pd.DataFrame:
+def table(predictions: dict[str, np.ndarray], shared: Bench, chosen: Sequence[Row], p: Settings,
+          margin: float) -> pd.DataFrame:
     """Predictions (seeds, n) per row -> SROCC and PLCC with intervals, and the paired outcome against another row."""
+    rest: dict[str, Any] = {"groups": shared.content, "bootstrap": p.bootstrap, "seed": p.seed}
     result = []
     for row in chosen:
         line: dict[str, Any] = {"row": row.name, "title": row.title, "part": row.part}
         for metric in ("srocc", "plcc"):
-            of = repeated(predictions[row.name], bench.target, metric, bench.content, bootstrap, seed)
-            line |= {metric: of["value"], f"{metric}_low": of["low"], f"{metric}_high": of["high"], "n": of["n"]}
+            value = repeated(predictions[row.name], shared.target, metric, **rest)
+            line |= {metric: value["value"], f"{metric}_low": value["low"], f"{metric}_high": value["high"],
+                     "n": value["n"]}
         if row.against in predictions:
             pair = (predictions[row.name], predictions[row.against])
-            against = compare(*pair, bench.target, "srocc", bench.content, bootstrap, seed)
+            against = compare(*pair, shared.target, "srocc", margin=margin, **rest)
             line |= {"against": row.against, "delta": against.delta, "delta_low": against.low,
-                     "delta_high": against.high, "outcome": against.outcome,
-                     "sentence": against.sentence(row.name, row.against)}  # fmt: skip
+                     "delta_high": against.high, "outcome": against.outcome, "comparison": against,
+                     "sentence": against.sentence(row.name, row.against)}
         result.append(line)
     return pd.DataFrame(result)
+
+
+def main_effects(predictions: dict[str, np.ndarray], shared: Bench, p: Settings, margin: float) -> dict[str, Any]:
+    """What SC, Meta and DGR are each worth over the whole factorial: the rows that have it against those that do not,
+    paired by seed and by the other two. Empty where a row of the factorial is missing."""
+    if not set(CELLS) <= set(predictions):
+        return {}
+    effects = {}
+    for factor in FACTORS:
+        others = [name for name, has in CELLS.items() if factor not in has.split()]
+        partner = {name: next(m for m, has in CELLS.items() if set(has.split()) == {*CELLS[name].split(), factor})
+                   for name in others}
+        having = np.concatenate([predictions[partner[name]] for name in others])
+        lacking = np.concatenate([predictions[name] for name in others])
+        effects[factor] = compare(having, lacking, shared.target, "srocc", shared.content, p.bootstrap, p.seed,
+                                  margin=margin)
+    return effects

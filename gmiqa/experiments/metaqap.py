@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from gmiqa.data import images
+from gmiqa import baselines
 from gmiqa.data.pictures import Pictures
-from gmiqa.data.synthetic import Content, test_batches
-from gmiqa.experiments.folds import FAILURES, Fitted, Member
+from gmiqa.evaluate import Comparison, compare, repeated, srocc
+from gmiqa.evaluate.protocols import units
+from gmiqa.experiments.folds import FAILURES, Fitted, Member, OutOfFold, out_of_fold
+from gmiqa.experiments.stacking import Stack
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
 
@@ -22,10 +25,25 @@ Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware
 TALKATIVE = 200  # shorter trainings than this print nothing
 
 
-def synthetic_pictures(contents: Sequence[Content], types: Sequence[int], side: int, seed: int = 0) -> Pictures:
-    """Every level of `types` on every content with its pseudo-score, longer side at most `side`."""
-    made = Pictures.join(map(Pictures.of_batch, test_batches(contents, types=types, seed=seed)))
-    return replace(made, pictures=[images.limit(picture, side) for picture in made.pictures])
+@dataclass(frozen=True)
+class Judge:
+    """Compares predictions of the same test pictures, (n,) or (seeds, n): seeds and whole contents are random."""
+
+    pictures: Pictures
+    bootstrap: int
+    seed: int
+    margin: float
+
+    def compared(self, a: np.ndarray, b: np.ndarray) -> Comparison:
+        """SROCC of a against b."""
+        return compare(a, b, self.pictures.quality.numpy(), "srocc", units(self.pictures.facts), self.bootstrap,
+                       self.seed, margin=self.margin)
+
+    def intervals(self, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+        """SROCC of each method with its interval."""
+        rows = {name: repeated(values, self.pictures.quality.numpy(), "srocc", units(self.pictures.facts),
+                               self.bootstrap, self.seed) for name, values in predictions.items()}
+        return pd.DataFrame(rows).T[["value", "low", "high", "n"]].astype(float)
 
 
 @dataclass(frozen=True)
@@ -112,6 +130,51 @@ def estimator_member(name: str, make: Callable[[], Any]) -> Member:
     return Member(name, fit)
 
 
+def members(recipe: Recipe, begun: dict[str, Starts], checkpoint: str, device: Any) -> list[Member]:
+    """The base networks under this recipe, a hand-crafted method, and GMIQA where a checkpoint is given."""
+    result = [recipe.member(name, models["quality-aware"][0]) for name, models in begun.items()]
+    result.append(estimator_member("extended NSS + SVR", lambda: baselines.make("nss_svr")))
+    return result + ([gmiqa_member(checkpoint, device)] if checkpoint else [])
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The stack, and the stack whose members were tuned without the quality-aware loss."""
+
+    folded: OutOfFold
+    plain: OutOfFold
+    stack: Stack
+    without_loss: Stack
+
+    @classmethod
+    def fit(cls, make: Callable[[Recipe], list[Member]], recipe: Recipe, train: Pictures, folds: int, drop: float,
+            seed: int) -> Stacked:
+        squared = replace(recipe, weights=(1.0, 0.0), folder=recipe.folder / "squared_error")
+        folded, plain = (out_of_fold(make(r), train, folds, units(train.facts), seed) for r in (recipe, squared))
+        stacks = (Stack(drop=drop).fit(part.table, train.quality.numpy()) for part in (folded, plain))
+        return cls(folded, plain, *stacks)
+
+    def methods(self, pictures: Pictures) -> dict[str, np.ndarray]:
+        """The stack, what it is made of, and the stack without each of its parts, on other pictures."""
+        table = self.folded.predict(pictures)
+        return {"stack": self.stack.predict(table), "without the meta-learner (mean)": table.mean(axis=1).to_numpy(),
+                "without the quality-aware loss": self.without_loss.predict(self.plain.predict(pictures)),
+                **{name: table[name].to_numpy() for name in table}}
+
+    def in_sample(self, train: Pictures, test: Pictures, drop: float) -> pd.DataFrame:
+        """SROCC that each way of fitting the stack claims on its own pictures, and what it reaches on others."""
+        scores, truth = train.quality.numpy(), test.quality.numpy()
+        biased, unseen = Stack(drop=drop).fit(self.folded.in_sample, scores), self.folded.predict(test)
+        table = pd.DataFrame([
+            ("in sample", "claimed", srocc(biased.predict(self.folded.in_sample), scores)),
+            ("in sample", "on the test", srocc(biased.predict(unseen), truth)),
+            ("out of fold", "claimed", srocc(self.stack.predict(self.folded.table), scores)),
+            ("out of fold", "on the test", srocc(self.stack.predict(unseen), truth)),
+        ], columns=["fitted", "judged", "SROCC"])
+        return table.pivot(index="fitted", columns="judged", values="SROCC").assign(n_train=len(train),
+                                                                                    n_test=len(test))
+
+
 def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
     """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that it is stacked on."""
 
@@ -119,6 +182,6 @@ def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
         from gmiqa_core import checkpoints, prediction
 
         model, _ = checkpoints.load(checkpoint, device)
-        return lambda wanted: prediction.predict(model, wanted.pictures, max_side=None)["mu"].to_numpy()
+        return lambda wanted: prediction.predict(model, wanted.pictures).mu
 
     return Member("GMIQA", fit)

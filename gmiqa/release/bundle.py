@@ -100,7 +100,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     checkpoints.save(model, folder / "model.safetensors", torch.float16, **meta)
     paths = parts.paths(parts.split.test)
     scores = list(Scorer(folder / "model.safetensors", "cpu").score_many(paths))
-    network = np.asarray(prediction.predict(model, images.Decoded(paths, p.max_side)).mu)
+    network = prediction.predict(model, images.Decoded(paths, p.max_side)).mu
     return {"types": types, **tables(dataset.table.iloc[parts.split.test], scores, network, ensemble)}
 
 
@@ -119,10 +119,9 @@ def fit_ensemble(model: Any, parts: Parts, contents: list[Any], p: Any, count: i
     fit_with_severity(svr, parts.paths(train), parts.quality(train), contents, p.seed, count)
     paths, quality = parts.paths(validation), parts.quality(validation)
     network = prediction.predict(model, images.Decoded(paths, p.max_side))
-    mu, sigma = np.asarray(network.mu), np.asarray(network.sigma)
     regression = svr.predict(paths)
-    ensemble = FeatureEnsemble.fit(svr, mu, regression, quality)
-    residual = (ensemble.stack(mu, regression) - quality) / sigma
+    ensemble = FeatureEnsemble.fit(svr, network.mu, regression, quality)
+    residual = (ensemble.stack(network.mu, regression) - quality) / network.sigma
     return ensemble, float(np.sqrt(np.mean(residual**2)))
 
 

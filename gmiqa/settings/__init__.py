@@ -48,6 +48,22 @@ class Settings(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Settings({self._values})"
 
+    def replaced(self, source: str = "replaced", **values: Any) -> Settings:
+        """A copy with other values for some names, converted and checked like any other."""
+        checked = {}
+        for name, value in values.items():
+            if name not in self._values:
+                raise KeyError(f"no parameter '{name}' here{did_you_mean(name, self._values)}")
+            checked[name] = TABLE[name].convert(value)
+        return Settings(self._values | checked, self.source | dict.fromkeys(checked, source))
+
+    def overlaid(self, path: str | Path) -> Settings:
+        """A copy with the values of a YAML file laid over these."""
+        try:
+            return self.replaced(str(path), **read_yaml(path))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
     def lines(self) -> list[str]:
         """One aligned line per parameter: name, value, source."""
         width = max((len(name) for name in self), default=0)

@@ -62,7 +62,7 @@ def inspected(name: str, path: str | Path, **options: Any) -> tuple[Dataset, np.
     if not str(path) or not root.is_dir():
         fetch = f"; `gmiqa data get biq2021 {path}` fetches it" if known.name == "biq2021" else ""
         raise DatasetError(f"no folder {str(path) or '(empty)'}: expected the unpacked {known.title}{fetch}")
-    allowed = list(inspect.signature(known.read).parameters)[1:]
+    allowed = list(known.options or list(inspect.signature(known.read).parameters)[1:])
     for option in options:
         if option not in allowed:
             takes = f"takes {', '.join(allowed)}" if allowed else "takes no options"

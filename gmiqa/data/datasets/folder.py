@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,56 +15,73 @@ OPTIONAL = ("reference", "group", "subset", "type", "level", "split", "spread")
 SYNONYMS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
-def read(
-    root: Path,
-    csv: str = "",
-    image: str = "image",
-    score: str = "score",
-    low: float | None = None,
-    high: float | None = None,
-    higher_is_better: bool = True,
-    reference: str = "",
-    group: str = "",
-    subset: str = "",
-    type: str = "",
-    level: str = "",
-    split: str = "",
-    spread: str = "",
-    train: str = "train",
-    validation: str = "validation",
-    test: str = "test",
-) -> Raw:
-    """`csv` is the file (in the folder, or anywhere), `image` .. `spread` are its columns ("" : the plain name if it is
-    there); `low`, `high` and `higher_is_better` state the scale; `train`, `validation`, `test` are the values in the
-    split column."""
-    if low is None or high is None or not low < high:
-        raise DatasetError(f"a folder data set needs the range of its scores, low < high; given {low} and {high}")
-    path = _score_file(root, csv)
-    table = read_csv(path, (image, score))
-    chosen = {"reference": reference, "group": group, "subset": subset, "type": type, "level": level, "split": split,
-              "spread": spread}  # fmt: skip
-    named = {role: column for role, column in chosen.items() if column}
+@dataclass(frozen=True)
+class Layout:
+    """How a CSV file is to be read.
+
+    csv                          the file, in the folder or anywhere; "": the only one in the folder
+    image .. spread              its columns; "": the plain name if it is there
+    low, high, higher_is_better  the scale of the scores
+    train, validation, test      values in the split column
+    """
+
+    csv: str = ""
+    image: str = "image"
+    score: str = "score"
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+    reference: str = ""
+    group: str = ""
+    subset: str = ""
+    type: str = ""
+    level: str = ""
+    split: str = ""
+    spread: str = ""
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+
+    @property
+    def scale(self) -> Scale:
+        if self.low is None or self.high is None or not self.low < self.high:
+            raise DatasetError("a folder data set needs the range of its scores, low < high; "
+                               f"given {self.low} and {self.high}")
+        return Scale(float(self.low), float(self.high), self.higher_is_better)
+
+
+def read(root: Path, **options: Any) -> Raw:
+    """The records of a folder under a Layout."""
+    layout = Layout(**options)
+    scale, path = layout.scale, _score_file(root, layout.csv)
+    table = read_csv(path, (layout.image, layout.score))
+    named = {role: getattr(layout, role) for role in OPTIONAL if getattr(layout, role)}
     missing = [column for column in named.values() if column not in table]
     if missing:
         raise DatasetError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    plain = {role: role for role in OPTIONAL if role not in named and role in table and role not in (image, score)}
-    table = table.dropna(subset=[image])
-    result = pd.DataFrame({"image": table[image].astype(str).str.strip(), "score": table[score]})
+    taken = (layout.image, layout.score)
+    plain = {role: role for role in OPTIONAL if role not in named and role in table and role not in taken}
+    table = table.dropna(subset=[layout.image])
+    result = pd.DataFrame({"image": table[layout.image].astype(str).str.strip(), "score": table[layout.score]})
     for role, column in {**plain, **named}.items():
         result[role] = table[column]
     if "level" in result:
         result["level"] = pd.to_numeric(result["level"], errors="coerce")
     if "split" in result:
-        words = {train: "train", validation: "validation", test: "test"}
-        parts = result["split"].astype(str).str.strip()
-        words = {**{part: part for part in SPLITS}, **SYNONYMS, **words}
-        result["split"] = [words.get(part, words.get(part.lower().removeprefix("dev_"), "")) for part in parts]
-        if "split" in named and not (result["split"] != "").any():
-            raise DatasetError(
-                f"{path.name}: column {named['split']} holds {', '.join(sorted(set(parts))[:5])}, "
-                f"expected {train}, {validation} or {test}"
-            )
-    return Raw(result, Scale(float(low), float(high), higher_is_better), path.name)
+        result["split"] = _splits(result["split"], layout, path)
+    return Raw(result, scale, path.name)
+
+
+def _splits(values: pd.Series, layout: Layout, path: Path) -> list[str]:
+    """The values of a split column in our words; "" where one means nothing."""
+    words = {**{part: part for part in SPLITS}, **SYNONYMS,
+             layout.train: "train", layout.validation: "validation", layout.test: "test"}
+    parts = values.astype(str).str.strip()
+    found = [words.get(part, words.get(part.lower().removeprefix("dev_"), "")) for part in parts]
+    if layout.split and not any(found):
+        raise DatasetError(f"{path.name}: column {layout.split} holds {', '.join(sorted(set(parts))[:5])}, "
+                           f"expected {layout.train}, {layout.validation} or {layout.test}")
+    return found
 
 
 def _score_file(root: Path, csv: str) -> Path:
@@ -77,4 +96,4 @@ def _score_file(root: Path, csv: str) -> Path:
     return files[0]
 
 
-FAMILY = Family("folder", "folder and CSV", read, "auto")
+FAMILY = Family("folder", "folder and CSV", read, "auto", options=tuple(f.name for f in fields(Layout)))

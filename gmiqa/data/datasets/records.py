@@ -70,6 +70,7 @@ class Family:
     records: int | None = None
     references: int | None = None
     source: str = ""
+    options: tuple[str, ...] = ()  # what its reader takes, where that is not its arguments
 
 
 @dataclass

@@ -9,10 +9,11 @@ that a JPEG is decoded at 1/2, 1/4 or 1/8 scale by its own transform and other f
 decoding; what would need more than `MEMORY` bytes to decode is refused with the reason. `size` tells the true size.
 """
 
-from gmiqa.data.images.convert import ImageError, limit, to_float, to_pil, to_uint8
+from gmiqa.data.images.convert import ImageError, limit, to_pil, to_uint8
 from gmiqa.data.images.decode import MEMORY, WHOLE_PIXELS, Source, from_any, from_pil, read, size
 from gmiqa.data.images.output import SUFFIXES, encode, files, write
 from gmiqa.data.images.stream import Decoded, ahead, read_all
+from gmiqa_core.batch import to_float
 
 __all__ = ["MEMORY", "SUFFIXES", "WHOLE_PIXELS", "Decoded", "ImageError", "Source", "ahead", "encode", "files",
            "from_any", "from_pil", "limit", "read", "read_all", "size", "to_float", "to_pil", "to_uint8", "write"]

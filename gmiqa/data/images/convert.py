@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError
 
 
@@ -26,11 +27,6 @@ def limit(image: torch.Tensor, max_side: int) -> torch.Tensor:
     arrays = image.detach().float().cpu().numpy()
     planes = [Image.fromarray(plane).resize(new, Image.Resampling.BOX) for plane in arrays]
     return torch.from_numpy(np.stack([np.array(plane) for plane in planes])).to(image)
-
-
-def to_float(image: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 -> float32 in [0, 1]; floats pass through."""
-    return image if image.is_floating_point() else image.float() / 255
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from gmiqa.data.synthetic.contents import crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
-BATCH, GRAPH, TRIPLET, TASK, ORDER, SLOT = range(6)  # first word of a random stream: no two purposes share one
+BATCH, _, TRIPLET, TASK, ORDER, SLOT = range(6)  # first word of a random stream: no two purposes share one
 CHUNK = 4  # pictures that the background thread makes at a time
 ROUNDS_KEPT = 64
 
@@ -84,6 +85,19 @@ class SlotPool:
         self._lock = threading.Condition()
         self._filling = False
 
+    def identity(self) -> dict[str, str]:
+        """Plain values that say which pictures it gives: a training on others is another training."""
+        return {name: repr(value) for name, value in vars(self).items()
+                if not name.startswith("_") and isinstance(value, (int, str, tuple, type(None)))
+                and name not in ("background", "waited")}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs: it fills its own slots."""
+        return {**vars(self), "_pictures": {}, "_claimed": set(), "_span": (0, 0), "_filling": False, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Condition())
+
     # -- what children define
 
     def _round(self, number: int) -> Slots:
@@ -100,11 +114,6 @@ class SlotPool:
         """n pictures of any type, level and content; no slot twice before all have been drawn."""
         rng = self._rng(BATCH, step)
         return self._draw(step, _pick(rng, self._window(step), n), rng)
-
-    def graph(self, step: int, n: int, type: int | None = None) -> Batch:
-        """n pictures of one type (drawn if not given), mixed levels and contents."""
-        rng = self._rng(GRAPH, step)
-        return self._draw(step, self._of_type(step, self._chosen(type, rng), n, rng), rng)
 
     def triplet(self, step: int, n: int) -> tuple[Batch, Batch, Batch]:
         """Anchor and positive of one type, negative of another; n pictures each."""

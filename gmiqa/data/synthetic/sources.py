@@ -100,7 +100,7 @@ class Pool(SlotPool):
 class RecordPool(SlotPool):
     """The same batches from a data set that has types, levels and references of its own (KADID-10k): real scores.
 
-    `indices` are the rows of `dataset.table` to draw from (one part of a split).
+    `indices` are the rows of `dataset.table` to draw from (one part of a split); the other arguments are Pool's.
     """
 
     def __init__(
@@ -108,7 +108,10 @@ class RecordPool(SlotPool):
         dataset: Dataset,
         indices: Sequence[int] | None = None,
         *,
+        types: Sequence[int] | None = None,
         crop: int | None = 128,
+        max_side: int = 0,
+        turn: bool = False,
         per_cell: int = 3,
         reuse: int | None = 8,
         draws: int = 32,
@@ -118,6 +121,7 @@ class RecordPool(SlotPool):
     ):
         table = dataset.table if indices is None else dataset.table.iloc[list(indices)]
         table = table[(table["type_id"] > 0) & (table["level"] > 0) & (table["reference"] != "")]
+        table = table if types is None else table[table["type_id"].isin(types)]
         if table.empty:
             raise UserError(f"Data set {dataset.name} has no records with type, level and reference; KADID-10k has.")
         self._files = table["image"].tolist()
@@ -126,7 +130,8 @@ class RecordPool(SlotPool):
         self._quality = table["quality"].to_numpy(float)
         self._spread = _record_spread(table, dataset.scale)
         cells = sorted(set(zip(self._type.tolist(), self._level.tolist(), strict=True)))
-        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background)
+        super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
+        self.max_side = max_side
         self._rows = [np.flatnonzero((self._type == t) & (self._level == v)) for t, v in self.cells]
 
     def _round(self, number: int) -> Slots:
@@ -137,7 +142,7 @@ class RecordPool(SlotPool):
         return Slots(type, level, content, picked, self._quality[picked], self._spread[picked])
 
     def _fill(self, slots: list[int]) -> list[Tensor]:
-        read = (images.read(self._files[row]) for row in self._table(np.array(slots)).source)
+        read = (images.read(self._files[row], self.max_side or None) for row in self._table(np.array(slots)).source)
         return [at_least(picture, self.crop or 1).to(self.device) for picture in read]
 
 

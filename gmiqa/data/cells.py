@@ -1,52 +1,45 @@
-"""Synthetic pictures to score: whole ones, with their KADID-calibrated quality, as uint8."""
+"""Synthetic pictures to score, cell by cell: whole ones, with the KADID-calibrated quality of their type and level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
+
+from gmiqa.data.pictures import Pictures
+from gmiqa.data.synthetic import test_batches
 
 LEVELS = (1, 2, 3, 4, 5)
 KINDS = {"photograph": "photographs", "generated": "generated scenes", "folder": "pictures of the folder"}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """pictures: uint8 (3,h,w) each; facts: picture (its number), content, name, part, type, level, target in [0, 1]."""
-
-    pictures: list[Any]
-    facts: pd.DataFrame
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-
-def in_turn(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Shown:
+def in_turn(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:
     """One picture for every content and type, levels in turn; options of synthetic.test_batches (whole, crop, seed)."""
     cells = [{level: [t for t in range(1, 26) if (t + k) % len(levels) == place] for place, level in enumerate(levels)}
              for k in range(len(contents))]  # fmt: skip
     return _made(contents, cells, options)
 
 
-def every(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Shown:
+def every(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:
     """Every type at each of these levels on every content."""
     return _made(contents, [{level: list(range(1, 26)) for level in levels}] * len(contents), options)
 
 
-def _made(contents: Sequence[Any], cells: list[dict[int, list[int]]], options: dict[str, Any]) -> Shown:
-    from gmiqa.data.synthetic import test_batches
-
-    pictures, rows = [], []
+def _made(contents: Sequence[Any], cells: list[dict[int, list[int]]], options: dict[str, Any]) -> Pictures:
+    """facts: picture (its number), content, name, part, type, level, target in [0, 1]."""
+    pictures, spreads, rows = [], [], []
     for number, (content, wanted) in enumerate(zip(contents, cells, strict=True)):
         for level, types in wanted.items():
             for batch in test_batches([content], types=types, levels=[level], **options) if types else ():
                 pictures += list((batch.images * 255).round().byte().cpu())
+                spreads.append(batch.spread.cpu())
                 rows += [{"content": number, "name": content.name, "part": KINDS.get(content.kind, content.kind),
                           "type": int(t), "level": level, "target": float(q)}
                          for t, q in zip(batch.type, batch.quality, strict=True)]  # fmt: skip
-    return Shown(pictures, pd.DataFrame(rows).rename_axis("picture").reset_index())
+    facts = pd.DataFrame(rows).rename_axis("picture").reset_index()
+    return Pictures(pictures, torch.tensor(facts["target"].to_numpy("float32")), torch.cat(spreads), facts)
 
 
 def both_kinds(contents: Sequence[Any], count: int) -> list[Any]:

@@ -1,0 +1,276 @@
+"""Settings -> a training: the only place where that happens.
+
+Notebooks 20, 30 and 40, the ablations, the benchmarks and the release all call these, so that the same settings are the
+same training everywhere. `p` holds settings by name: a stage's, or those of `settings.load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gmiqa.data import datasets, synthetic
+from gmiqa.data.distortions import TYPES, calibration, type_id
+from gmiqa.data.pictures import Pictures, synthetic_target
+from gmiqa.data.synthetic import Content, Pool, RecordPool
+from gmiqa_core import finetuning, meta_learning, network, pretraining
+from gmiqa_core.distillation import Distillation
+from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
+from gmiqa_core.network import GMIQA, QualityRegressor
+from gmiqa_core.pretraining import GraphObjective
+from gmiqa_core.training import History, Report
+
+Trained = tuple[GMIQA, History]
+
+
+@dataclass(frozen=True)
+class References:
+    """Pristine pictures, split before anything else: no two parts share one."""
+
+    train: list[Content]
+    validation: list[Content]
+    test: list[Content]
+
+
+def references(p: Any) -> References:
+    """The pristine pictures of `data`, in three parts."""
+    return References(*synthetic.split_contents(synthetic.contents(p.data), p.seed))
+
+
+def held_out_types(p: Any) -> list[int]:
+    """Types that no pre-training sees."""
+    return [type_id(name) for name in p.held_out]
+
+
+def trained_types(p: Any) -> list[int]:
+    """Types of pre-training."""
+    held_out = held_out_types(p)
+    return [t.id for t in TYPES if t.id not in held_out]
+
+
+# -- the network
+
+
+def network_options(p: Any) -> dict[str, Any]:
+    """Options of the network that differ from its preset."""
+    options: dict[str, Any] = {}
+    if not p.self_calibrated:
+        options["self_calibrated"] = False
+    if p.pyramid:
+        options["pyramid"] = tuple(p.pyramid)
+    if p.graph != "full":
+        options["graph"] = p.graph
+    if p.edge_depth:
+        options["edge_depth"] = p.edge_depth
+    return options
+
+
+def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
+    """The network at its start: random weights drawn from `seed`, or ImageNet's."""
+    torch.manual_seed(seed)
+    return network.build(p.preset, p.imagenet, **network_options(p)).to(device)
+
+
+# -- meta-learning (notebook 20)
+
+
+def meta_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+    """Distorted pictures of meta-training: enough of each type and level for the steps that draw on them."""
+    types, drawn = trained_types(p), p.meta_support + p.meta_query
+    needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
+    per_cell = int(np.clip(needed / (5 * len(types)), 2, 12))
+    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn,
+                 device=device)
+
+
+def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool | RecordPool:
+    """Pictures to pre-train on: contents distorted as needed, or the training part of a data set that has types, levels
+    and references (KADID-10k), with its own scores."""
+    options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed}
+    if source == "synthetic":
+        return Pool(contents, shrink=p.pool_shrink, **options)
+    dataset = datasets.load(source, p.pretrain_path)
+    return RecordPool(dataset, datasets.split(dataset, "0").train.tolist(), **options)
+
+
+def meta_tasks(p: Any, pool: Any) -> MetaObjective:
+    """The tasks of meta-training: one distortion type each."""
+    return MetaObjective(pool, trained_types(p), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
+
+
+def learner(p: Any, model: nn.Module, inner_lr: float | None = None) -> MetaLearner:
+    """The rule by which `model` adapts to a task."""
+    rate = p.meta_inner_lr if inner_lr is None else inner_lr
+    return MetaLearner(model, p.meta_algorithm, p.meta_first_order, rate, p.meta_inner_steps)
+
+
+def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, plain: bool = False,
+                  report: Report | None = None, label: str = "meta-learning") -> tuple[MetaLearner, History]:
+    """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks; or, `plain`, without tasks for as much
+    computing. Returns the learner, its BatchNorm statistics estimated after training, and the history."""
+    regressor = QualityRegressor(model).to(next(model.parameters()).device)
+    start: nn.Module = regressor if plain else learner(p, regressor)
+    objective: MetaObjective | PlainObjective = meta_tasks(p, pool)
+    if plain:
+        batch = meta_learning.equal_batch(p.meta_support, p.meta_query, p.meta_inner_steps, p.meta_first_order)
+        objective = PlainObjective(pool, batch, p.meta_tasks)
+    trained, history = meta_learning.train(
+        start, objective, steps=p.meta_steps, lr=p.meta_lr, precision=p.precision, workers=p.workers, clip=1.0,
+        log_every=max(1, p.meta_steps // 20), folder=folder, seed=seed, label=label, report=report)
+    if not isinstance(trained, MetaLearner):
+        trained = MetaLearner(trained, "maml", True, p.meta_inner_lr, p.meta_inner_steps)
+    statistics = [pool.batch(10**6 + i, 64).images for i in range(4)]
+    return meta_learning.with_statistics(trained, statistics), history
+
+
+def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
+    """`model` with the weights of a learner; the linear quality head of meta-training stays behind."""
+    weights = {key: value for key, value in trained.model.state_dict().items() if not key.startswith("head.")}
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+# -- graph pre-training (notebook 30)
+
+
+def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+    """Distorted and undistorted pictures of graph pre-training."""
+    draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
+    return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
+                 draws=draws, device=device)
+
+
+def graph_objective(p: Any, pool: Any, seed: int) -> GraphObjective:
+    """The losses of graph pre-training."""
+    return GraphObjective(
+        pool, sizes=p.graph_sizes, batch=p.graph_batch, mixed=p.graph_mixed, margin=p.graph_margin,
+        weight=p.graph_lambda, level_loss=p.level_loss, level_target=p.level_target,
+        normalise_codes=p.graph_normalise_codes, detach_pairs=p.graph_detach_pairs, classify_weight=p.graph_classify,
+        quality_weight=p.graph_quality, accumulate=p.workers, seed=seed)
+
+
+def graph_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int,
+                   evaluate: Callable[[Any], dict[str, float]] | None = None, report: Report | None = None,
+                   label: str = "graph pre-training") -> Trained:
+    """Train `model` on graphs of equally distorted pictures."""
+    return pretraining.pretrain(
+        model, graph_objective(p, pool, seed), steps=p.graph_steps, lr=p.graph_lr, folder=folder,
+        freeze_backbone=p.freeze_backbone, workers=p.workers, precision=p.precision, seed=seed, clip=5.0,
+        evaluate=evaluate, every=max(1, p.graph_steps // 4), log_every=max(1, p.graph_steps // 20), label=label,
+        report=report)
+
+
+def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, report: Report | None = None) -> Trained:
+    """The control of graph pre-training: as many steps of as many pictures, but each one's quality alone is learned."""
+    batch = 3 * max(p.graph_batch, max(p.graph_sizes)) + p.graph_mixed
+    regressor = QualityRegressor(model).to(next(model.parameters()).device)
+    _, history = meta_learning.train(
+        regressor, PlainObjective(pool, batch, 1), steps=p.graph_steps, lr=p.graph_lr, folder=folder, seed=seed,
+        precision=p.precision, clip=5.0, report=report, label="plain pre-training")
+    return model.eval(), history
+
+
+# -- fine-tuning (notebook 40)
+
+
+@dataclass(frozen=True)
+class TargetSet:
+    """Scored pictures to learn from, to choose the step on (None: the last step counts) and to test on."""
+
+    train: Pictures
+    validation: Pictures | None
+    test: Pictures
+    title: str
+    axis: str
+    dataset: datasets.Dataset | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        return self.dataset is None
+
+
+def target(p: Any, of: References) -> TargetSet:
+    """The target: a data set as its authors ship it, or KADID-calibrated scores on references of `of`."""
+    if p.dataset == "synthetic":
+        train, test = synthetic_target(of.validation[:12], of.test[: p.finetune_contents],
+                                       held_out_types(p) or trained_types(p), p.finetune_labels, p.max_side, p.seed)
+        return TargetSet(train, None, test, "synthetic, KADID-calibrated scores", "KADID-calibrated score")
+    dataset = datasets.from_parameters(p)
+    split = datasets.split(dataset, p.split)
+    learn, choose, test = (Pictures.read(dataset, rows, p.max_side)
+                           for rows in (split.train, split.validation, split.test))
+    return TargetSet(learn, choose if len(choose) else None, test, f"{dataset.title}, split {split.name}",
+                     f"human score of {dataset.title}, in [0,1]", dataset)
+
+
+def metaqap_target(p: Any, of: References) -> TargetSet:
+    """The target of MetaQAP's base networks, longer side at most `qap_side`; the stack needs no validation part."""
+    if p.dataset == "synthetic":
+        types = [type_id(name) for name in p.qap_types]
+        train, test = (Pictures.of_cells(part, types, p.qap_side, p.seed) for part in (of.validation, of.test))
+        return TargetSet(train, None, test, f"pseudo-scores of {len(types)} distortion types", "pseudo-score")
+    dataset = datasets.from_parameters(p)
+    split = datasets.split(dataset, p.split)
+    train, test = (Pictures.read(dataset, rows, p.qap_side)
+                   for rows in (np.concatenate([split.train, split.validation]), split.test))
+    return TargetSet(train, None, test, f"human scores of {dataset.title}", "human score", dataset)
+
+
+def metaqap_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+    """Distorted pictures of quality-aware pre-training."""
+    return Pool(contents, crop=p.qap_crop, max_side=p.qap_side, per_cell=max(1, p.qap_images // 125), reuse=4,
+                draws=p.qap_batch, seed=p.seed, device=device,
+                background=p.qap_pretrain_steps * p.qap_batch > 4 * p.qap_images)
+
+
+def finetune_steps(p: Any, pictures: int) -> int:
+    """Steps of fine-tuning: `finetune_epochs` over so many pictures, or `finetune_steps`."""
+    return p.finetune_epochs * max(1, pictures // p.finetune_batch) or p.finetune_steps
+
+
+def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
+    return p.finetune_graph_sizes, max(4, p.finetune_batch // 2), 2 * p.finetune_batch
+
+
+def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+    """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
+    draws = pretraining.draws_a_step(*_branch_sizes(p))
+    return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
+                 max_side=p.synthetic_side, draws=draws, device=device)
+
+
+def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphObjective:
+    """What keeps the type and level branch alive in fine-tuning: graphs of small N, and mixed pictures."""
+    sizes, batch, mixed = _branch_sizes(p)
+    # undistorted pictures are ordinary ones of the target: people's scores of photographs are not those of distortions
+    undistorted = float(calibration.quality(np.zeros(1, int), np.zeros(1, int))[0])
+    scale = 1.0 if scored.synthetic else float(scored.train.quality.mean()) / undistorted
+    return GraphObjective(pool, sizes=sizes, batch=batch, mixed=mixed, classify_weight=1.0, quality_weight=1.0,
+                          quality_scale=scale, seed=seed)
+
+
+def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, pool: Any = None,
+              report: Report | None = None, label: str = "fine-tuning") -> Trained:
+    """Train `model` on the scores of a target set; a share of the steps draws synthetic graphs from `pool`."""
+    steps = finetune_steps(p, len(scored.train))
+    model = finetuning.with_graph(model, p.finetune_graph)
+    how = finetuning.ScoreTraining(
+        loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
+        lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)
+    return finetuning.finetune(
+        model, scored.train, how, steps=steps, folder=folder, validation=scored.validation,
+        synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
+        teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
+        accumulate=p.workers, seed=seed, precision=p.precision, clip=1.0, weight_decay=p.finetune_decay,
+        ema=p.finetune_ema or None, log_every=max(1, steps // 30), label=label, report=report)
+
+
+def facts(p: Any) -> dict[str, Any]:
+    """What is saved with a fine-tuned network: every user of the file tests as the training did."""
+    return {"crop": p.finetune_crop, "views": p.finetune_views, "turn": p.turn_crops, "max_side": p.max_side}

@@ -1,0 +1,83 @@
+"""One step of the loop: gradients of its micro-batches, parameter groups, the running mean of the weights.
+
+Several processes (see distributed.py): rank r takes micro-batches r, r + world, ...; one all-reduce of the gradients
+per step makes the update equal to one process that runs all of them, to rounding. BatchNorm normalises each micro-batch
+by itself; every micro-batch moves the running statistics from the same start and the step keeps the mean of the
+results, so that they, too, do not depend on the number of processes.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gmiqa_core.distributed import Ranks
+from gmiqa_core.errors import UserError
+
+
+def grouped(model: nn.Module, lr: float, groups: Iterable[dict[str, Any]] | None,
+            weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups with their base rate; weight decay spares biases and normalisation (one-dimensional weights)."""
+    known = {id(p) for p in model.parameters()}
+    result: list[dict[str, Any]] = []
+    everything: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    for group in everything if groups is None else groups:
+        params = [p for p in group["params"] if p.requires_grad]
+        if any(id(p) not in known for p in params):
+            raise UserError("parameter_groups holds a parameter that is not part of the model: checkpoints would lose "
+                            "it; make it a part of the module that is trained")
+        base = {"base_lr": float(group.get("lr", lr)), "lr": 0.0}
+        decay = float(group.get("weight_decay", weight_decay))
+        for chosen, value in (([p for p in params if p.ndim > 1], decay), ([p for p in params if p.ndim <= 1], 0.0)):
+            if chosen:
+                result.append({**base, "params": chosen, "weight_decay": value})
+    return result
+
+
+def seed_everything(seed: int, step: int, micro: int) -> None:
+    """Seed every global generator for one micro-batch: its noise depends neither on history nor on the process."""
+    value = int(np.random.SeedSequence((seed, step, micro)).generate_state(1)[0])
+    torch.manual_seed(value)
+    np.random.seed(value)
+    random.seed(value)
+
+
+@torch.no_grad()
+def move_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Move the running mean of the weights towards the model; counters are copied."""
+    pairs = [(average[name], value) for name, value in model.state_dict().items()]
+    floats = [pair for pair in pairs if pair[1].is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in floats], [value for _, value in floats], 1 - decay)
+    for mean, value in pairs:
+        if not value.is_floating_point():
+            mean.copy_(value)
+
+
+def gradients(model: nn.Module, objective: Any, key: tuple[int, int], accumulate: int, ranks: Ranks,
+              params: list[nn.Parameter], autocast: Callable[[], Any]) -> dict[str, list[Any]]:
+    """Gradients of step key = (seed, step), summed over the processes; returns what this process's micro-batches gave
+    to log, still on the device."""
+    buffers = list(model.buffers())
+    start = [b.detach().clone() for b in buffers] if accumulate > 1 else []
+    moves = [torch.zeros_like(b) for b in start]
+    values: dict[str, list[Any]] = {}
+    for micro in range(ranks.rank, accumulate, ranks.world):
+        for buffer, value in zip(buffers, start, strict=False):
+            buffer.copy_(value)
+        seed_everything(*key, micro)
+        with autocast():
+            loss, extra = objective(model, key[1], micro)
+        (loss / accumulate).backward()
+        for name, metric in {"loss": loss, **extra}.items():
+            values.setdefault(name, []).append(metric.detach() if isinstance(metric, Tensor) else metric)
+        for buffer, value, move in zip(buffers, start, moves, strict=False):
+            move += buffer - value
+    floats = [move for move in moves if move.is_floating_point()]
+    ranks.sum_gradients(params, floats)
+    for buffer, value, move in zip(buffers, start, moves, strict=False):
+        if buffer.is_floating_point():  # counters (num_batches_tracked) have moved by one, as in one process
+            buffer.copy_(value + move / accumulate)
+    return values
