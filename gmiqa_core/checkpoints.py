@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import written_atomically
 from gmiqa_core.network import GMIQA
 
 
@@ -25,14 +25,13 @@ def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **met
 
 
 def write(path: str | Path, tensors: Mapping[str, torch.Tensor], **header: str) -> Path:
-    """One safetensors file, written aside and then renamed: a killed run leaves the old one or none."""
+    """One safetensors file; a killed run leaves the old one or none."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside, metadata=header)
-    os.replace(aside, path)
+    with written_atomically(path) as beside:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside, metadata=header)
     return path
 
 

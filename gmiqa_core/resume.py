@@ -1,7 +1,6 @@
 """Checkpoints: one file, written atomically, read without executing anything, exact to the last bit."""
 
 import hashlib
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import written_atomically
 
 FORMAT = "gmiqa training checkpoint 1"
 
@@ -33,16 +33,9 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush to the disk, then rename: a kill leaves the old file or the new one."""
-    partial = path.with_name(path.name + f".{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A kill leaves the old file or the new one."""
+    with written_atomically(path) as beside, open(beside, "wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

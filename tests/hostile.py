@@ -237,10 +237,10 @@ def outcomes(folder: Path, made: dict[str, Case], checkpoint: str) -> tuple[int,
         arguments = ["--recursive", "--csv", str(table), "--checkpoint", checkpoint, "--device", "cpu"]
         code = main(["score", str(folder), *arguments])
     rows = {row["path"]: row for row in Table(table).open()}
-    found = {}
+    by_name = {}
     for name in made:
-        found[name] = rows.get(row_of(Score(path=str(folder / name)))["path"], {})
-    return code, found
+        by_name[name] = rows.get(row_of(Score(path=str(folder / name)))["path"], {})
+    return code, by_name
 
 
 def outcome(row: dict[str, str]) -> str:
@@ -249,11 +249,11 @@ def outcome(row: dict[str, str]) -> str:
     return "refused" if row["error"] else "scored"
 
 
-def document(folder: Path, made: dict[str, Case], found: dict[str, dict[str, str]]) -> str:
+def document(folder: Path, made: dict[str, Case], rows: dict[str, dict[str, str]]) -> str:
     """The page: one line per case."""
     lines = [INTRODUCTION + "| input | file name | outcome | reason given |", "|---|---|---|---|"]
     for name, case in made.items():
-        row = found[name]
+        row = rows[name]
         given, reason = outcome(row), row.get("error", "").replace(str(folder), "FOLDER").replace("|", "\\|")
         if case.name == "locked.png":
             given, reason = "refused (root may read it: scored)", ""
@@ -275,8 +275,8 @@ def run(folder: Path) -> tuple[int, dict[str, Case], dict[str, dict[str, str]], 
     pictures = folder / "pictures"
     pictures.mkdir()
     made = make(pictures)
-    code, found = outcomes(pictures, made, str(checkpoint))
-    return code, made, found, document(pictures, made, found)
+    code, rows = outcomes(pictures, made, str(checkpoint))
+    return code, made, rows, document(pictures, made, rows)
 
 
 if __name__ == "__main__":

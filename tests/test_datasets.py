@@ -220,18 +220,6 @@ def test_the_units_of_splits(each):
         assert each.dataset.unit == "image" and len(set(each.dataset.units())) == len(each.dataset)
 
 
-def test_the_figure_of_splits_has_a_row_for_each(each):
-    from matplotlib import pyplot as plt
-
-    from gmiqa.figures.data import splits
-
-    figure = splits(each.dataset)
-    official = each.name in ("koniq10k", "biq2021")
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-1] == ("official" if official else "9")
-    assert len(figure.axes[0].get_yticklabels()) == 10 + official
-    plt.close(figure)
-
-
 def test_check_passes_and_says_what_differs(each):
     report = datasets.check(each.name, each.root, **each.options)
     assert report.ok, report.text

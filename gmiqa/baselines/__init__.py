@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gmiqa.baselines.base import Baseline
-from gmiqa.baselines.features import FEATURES, matrix
+from gmiqa.baselines.extraction import matrix
 from gmiqa_core.errors import UserError, did_you_mean
 
 NAMES = ("mean", "file_size", "brightness", "sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa", "resnet")
 COMMON = ("max_side", "cache", "seed", "device")
 
-__all__ = ["FEATURES", "NAMES", "Baseline", "make", "matrix"]
+__all__ = ["NAMES", "Baseline", "make", "matrix"]
 
 
 def make(name: str, **options: Any) -> Baseline:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gmiqa.baselines.base import OneNumber
-from gmiqa.baselines.nss import features18, half, luminance, mscn
 from gmiqa.data import images
+from gmiqa.features.nss import features18, half, luminance, mscn
 
 PATCH = 96
 SHARP = 0.75

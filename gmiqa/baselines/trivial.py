@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gmiqa.baselines.base import Baseline, OneNumber
-from gmiqa.baselines.features import matrix
+from gmiqa.baselines.extraction import matrix
 from gmiqa.data import images
 
 

@@ -25,15 +25,15 @@ DONE, UNREADABLE, INTERRUPTED = 0, 3, 130
 SAME = 0.02  # of 100: a score on another device
 
 HELP = """Scores on 0..100, higher is better, with a standard deviation, the most probable distortion and its severity.
-A picture that cannot be read is a line with its error; all others are scored, and the exit code is then 3
-(0: all scored; 2: a mistake in the call). With --csv, a run that was stopped goes on where it stopped."""
+A picture that cannot be read gives a line with its error, all others are scored, and the exit code is 3
+(0: all scored; 2: a mistake in the call). With --csv, a run that was stopped continues where it stopped."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """The arguments of `score`."""
     parser = subparsers.add_parser("score", help="score pictures and folders of pictures", description=HELP)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a picture, or a folder of pictures")
-    parser.add_argument("--csv", metavar="FILE", help="write a table, row by row; continued if it is there")
+    parser.add_argument("--csv", metavar="FILE", help="write a table, row by row; a table that is there is continued")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture")
     parser.add_argument("--recursive", action="store_true", help="enter folders inside folders")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             if not args.csv or args.json:
                 _print(score, args.json)
     except KeyboardInterrupt:
-        print("stopped" + ("; the same command goes on from here" if args.csv else ""), file=sys.stderr)
+        print("stopped" + ("; the same command continues from here" if args.csv else ""), file=sys.stderr)
         return INTERRUPTED
     finally:
         if table:

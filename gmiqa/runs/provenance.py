@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from gmiqa_core import files
+
 RECORD, STARTED, LOG = "run.json", "started.json", "log.txt"
 PACKAGES = ("gmiqa", "torch", "torchvision", "torch-geometric", "learn2learn", "numpy", "pandas", "scipy",
             "scikit-learn", "scikit-image", "umap-learn", "matplotlib", "papermill")
@@ -31,21 +33,14 @@ def repository_root() -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """All of it or nothing: written beside its place, flushed to the disk, then moved."""
+    """All of it or nothing."""
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=str).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
+    """A file and its folder; see gmiqa_core.files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write_atomically(path, content)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

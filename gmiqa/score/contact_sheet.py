@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import os
-from pathlib import Path
 
 from gmiqa.data import images
 from gmiqa.score.folder import Row
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import write_atomically
 
 THUMBNAIL = 320  # pixels of the longer side
 
@@ -44,13 +44,10 @@ def contact_sheet(best: list[Row], worst: list[Row], scored: int, unreadable: in
     )
 
 
-def write_sheet(path: str | os.PathLike, text: str) -> None:
+def write_sheet(path: str | os.PathLike[str], text: str) -> None:
     """Write the sheet; it appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UserError(f"cannot write the contact sheet {path}: {error.strerror or error}") from error
 

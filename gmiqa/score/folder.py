@@ -20,7 +20,7 @@ from gmiqa.score.result import Score
 from gmiqa_core.errors import UserError
 
 HEADER = ("path", "quality", "sigma", "distortion", "probability", "severity", "width", "height", "error")
-# names that promise a picture: what we read, and what we do not but should say so about
+# names that promise a picture: formats that we read, and some that we do not, so that their rows say so
 SUFFIXES = (*images.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif", ".avif")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ", "＝", "＋", "－", "＠")  # what a spreadsheet may run or hide
 Row = dict[str, str]
@@ -76,14 +76,15 @@ def row_of(score: Score) -> Row:
 
 
 def _cell(text: str) -> str:
-    """Bytes that are no UTF-8 are written out; ./ before what would start a formula, so that a path stays a path."""
+    """Bytes that are not UTF-8 are written as escapes; ./ comes before what would start a formula, and keeps a path a
+    path."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\0")
     return f"./{text}" if text.startswith(FORMULA) else text
 
 
 class Table:
-    """The CSV file of a run. Rows are on disk as soon as they are written; opened again, it drops a row that a kill cut
-    short, yields the finished rows, and goes on after them."""
+    """The CSV file of a run. Rows are on disk as soon as they are written. Opened again, it drops a row that a kill cut
+    short, yields the finished rows, and continues after them."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)

@@ -1,14 +1,16 @@
-"""What is said about one picture."""
+"""The score of one picture."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+Z90 = 1.6449  # a Gaussian holds 90 % of its mass within this many sigmas
+
 
 @dataclass(frozen=True)
 class Score:
-    """What the network says about one picture.
+    """The score of one picture, how sure it is, and why.
 
     quality, low, high and sigma are on 0..100, higher is better; low..high should hold the mean opinion of `target`
     with 90 % probability; percentile is the share of the target data set's pictures that score lower (0..100);

@@ -80,11 +80,11 @@ def _sources(folder: str, pictures: dict[str, Tensor], recursive: bool, find: An
     if not root.is_dir():
         raise UserError(f"no folder {folder}: expected the path of a folder on the machine that runs this notebook")
     sources: dict[str, Any] = {}
-    for found in find([root], recursive):
+    for source in find([root], recursive):
         if len(sources) == MOST:
             return sources, True
-        name = str(Path(found).relative_to(root)).encode("utf-8", "backslashreplace").decode()
-        sources[name] = found
+        name = str(Path(source).relative_to(root)).encode("utf-8", "backslashreplace").decode()
+        sources[name] = source
     if not sources:
         raise UserError(f"no pictures in {folder}" + ("" if recursive else "; try with the folders inside"))
     return sources, False

@@ -7,10 +7,9 @@ folder it is also kept on disk, under the digest of the code that computes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmiqa.baselines import dct, extended, nss
 from gmiqa.data import images
+from gmiqa.features import FEATURES, version
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import written_atomically
+from gmiqa_core.shapes import by_shape
 
-BATCH_PIXELS = 300_000  # what a batch may hold: beyond a core's cache, larger batches are slower
-DECODERS, AHEAD = 4, 16
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature set: `function` maps RGB (N, 3, H, W) in 0..255 to (N, len(names)); `within`: the first columns of."""
-
-    function: Callable[[Tensor], Tensor]
-    names: tuple[str, ...]
-    within: str = ""
-
-
-FEATURES = {
-    "brisque": Feature(nss.brisque, tuple(nss.BRISQUE_NAMES), within="extended"),
-    "extended": Feature(extended.extended, tuple(extended.EXTENDED_NAMES)),
-    "extended_dct": Feature(lambda rgb: torch.cat([extended.extended(rgb), dct.log_dct(rgb)], 1),
-                            (*extended.EXTENDED_NAMES, *dct.NAMES)),
-    "brightness": Feature(lambda rgb: nss.luminance(rgb).mean((1, 2))[:, None], ("mean luminance",)),
-    "sharpness": Feature(nss.sharpness, ("log mean gradient",)),
-}
+BATCH, BATCH_PIXELS = 64, 300_000  # what a batch may hold: beyond a core's cache, larger batches are slower
+DECODERS = 4
 _MEMORY: dict[tuple[str, int, str], np.ndarray] = {}
 
 
@@ -57,47 +39,39 @@ def matrix(
     cache     folder for the rows; None keeps them in this process
     progress  wraps the loop over the pictures: progress(iterable, total)
     """
-    feature = FEATURES[features]
-    stored = _Stored(cache, features, max_side)
-    digests: list[str] = [""] * len(pictures)
-    waiting: dict[tuple[int, ...], dict[str, Tensor]] = {}  # unique pictures of one size
-
-    def compute(batch: dict[str, Tensor]) -> None:
-        stack = torch.stack(list(batch.values())).to(device, torch.float32)
-        with torch.inference_mode():
-            rows = feature.function(stack).double().cpu().numpy()
-        for digest, row in zip(batch, rows, strict=True):
-            stored.put(digest, np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0))
-
+    feature_set, rows = FEATURES[features], _Rows(cache, features, max_side)
+    digests: list[str] = []  # of all pictures
+    fresh: list[str] = []  # of those that are computed
     with ThreadPoolExecutor(DECODERS) as threads:
-        loaded: Iterable = _in_order(threads, lambda picture: _loaded(picture, max_side, stored.has), pictures)
-        for i, (digest, image) in enumerate(progress(loaded, len(pictures)) if progress else loaded):
-            digests[i] = digest
-            if image is None or stored.has(digest):
-                continue
-            group = waiting.setdefault(tuple(image.shape), {})
-            group[digest] = image
-            if len(group) * image.shape[1] * image.shape[2] >= BATCH_PIXELS:
-                compute(waiting.pop(tuple(image.shape)))
-    for group in waiting.values():
-        compute(group)
-    stored.save()
-    return np.stack([stored.get(digest) for digest in digests]) if digests else np.zeros((0, len(feature.names)))
+        loaded: Iterable = images.ahead(threads, partial(_loaded, max_side=max_side, known=rows.has), pictures)
+        loaded = progress(loaded, len(pictures)) if progress else loaded
+        for positions, stack in by_shape(_unknown(loaded, digests, fresh), BATCH, BATCH_PIXELS):
+            with torch.inference_mode():
+                values = feature_set.function(_to_255(stack.to(device))).double().cpu().numpy()
+            for position, row in zip(positions, values, strict=True):
+                rows.put(fresh[position], np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0))
+    rows.save()
+    return np.stack([rows.get(digest) for digest in digests]) if digests else np.zeros((0, len(feature_set.names)))
 
 
-def _in_order(threads: ThreadPoolExecutor, function: Callable, items: Sequence) -> Iterable:
-    """`map` in threads, a few items ahead and no further: a data set need not fit into memory."""
-    ahead = [threads.submit(function, item) for item in items[:AHEAD]]
-    for i in range(len(items)):
-        result = ahead[i].result()
-        ahead[i] = None  # type: ignore[call-overload]
-        if len(ahead) < len(items):
-            ahead.append(threads.submit(function, items[len(ahead)]))
-        yield result
+def _unknown(loaded: Iterable[tuple[str, Tensor | None]], digests: list[str], fresh: list[str]) -> Iterator[Tensor]:
+    """The pictures whose features are not known yet, once each. Writes down the digests of all, and of these."""
+    seen = set()
+    for digest, image in loaded:
+        digests.append(digest)
+        if image is not None and digest not in seen:
+            seen.add(digest)
+            fresh.append(digest)
+            yield image
+
+
+def _to_255(stack: Tensor) -> Tensor:
+    """uint8, or floats in [0, 1] -> floats in 0..255."""
+    return stack.float() * (255 if stack.is_floating_point() else 1)
 
 
 def _loaded(picture: Any, max_side: int, known: Callable[[str], bool]) -> tuple[str, Tensor | None]:
-    """Digest of a picture, and its samples in 0..255 unless its features are known."""
+    """Digest of a picture, and the picture unless its features are known."""
     name = "the given bytes"
     if isinstance(picture, (str, os.PathLike)):
         name = str(picture)
@@ -108,22 +82,22 @@ def _loaded(picture: Any, max_side: int, known: Callable[[str], bool]) -> tuple[
     if isinstance(picture, bytes):
         digest = sha256(picture).hexdigest()
         try:
-            return digest, None if known(digest) else images.read(picture, max_side).float()
+            return digest, None if known(digest) else images.read(picture, max_side)
         except images.ImageError as error:
             raise images.ImageError(str(error).replace("the given bytes", name)) from error
     image = images.limit(images.from_any(picture), max_side).cpu().contiguous()
     digest = sha256(str((tuple(image.shape), image.dtype)).encode() + image.numpy().tobytes()).hexdigest()
-    return digest, None if known(digest) else image.float() * (255 if image.is_floating_point() else 1)
+    return digest, None if known(digest) else image
 
 
-class _Stored:
+class _Rows:
     """Rows by digest: in this process, and in one file per feature set, size and version of the code."""
 
     def __init__(self, folder: str | Path | None, features: str, max_side: int):
         self.features, self.max_side, self.fresh = features, max_side, False
-        self.file = Path(folder) / f"{features}-{max_side}-{_version()}.npz" if folder else None
+        self.file = Path(folder) / f"{features}-{max_side}-{version()}.npz" if folder else None
         for name in (features, FEATURES[features].within):
-            file = Path(folder) / f"{name}-{max_side}-{_version()}.npz" if folder and name else None
+            file = Path(folder) / f"{name}-{max_side}-{version()}.npz" if folder and name else None
             if file is not None and file.is_file():
                 with np.load(file) as archive:
                     for digest, row in zip(archive["digests"], archive["rows"], strict=True):
@@ -154,13 +128,5 @@ class _Stored:
             return
         rows = {key[2]: row for key, row in _MEMORY.items() if key[:2] == (self.features, self.max_side)}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.part")
-        with partial.open("wb") as stream:
+        with written_atomically(self.file) as beside, open(beside, "wb") as stream:
             np.savez(stream, digests=np.array(list(rows)), rows=np.stack(list(rows.values())))
-        partial.replace(self.file)
-
-
-@lru_cache(maxsize=1)
-def _version() -> str:
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (nss, extended, dct))
-    return sha256(code).hexdigest()[:12]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa.baselines.nss import NAMES18, features18, gaussian, half, luminance, mscn
+from gmiqa.features.nss import NAMES18, features18, gaussian, half, luminance, mscn
 
 PERCENTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 GRID = 12  # blocks along each side
