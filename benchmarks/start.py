@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from gmiqa.data import synthetic
 from gmiqa.evaluate import srocc
+from gmiqa.experiments.graph_probe import all_nodes
 from gmiqa_core import network, training
 from gmiqa_core.losses import level_loss
-from gmiqa_core.pretraining import all_nodes
 
 ARMS: dict[str, dict[str, Any]] = {"random start": dict(stem_start="random", statistics=False),
         "random start, statistics": dict(stem_start="random", statistics=True),

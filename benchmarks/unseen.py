@@ -17,8 +17,9 @@ import torch
 from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import metrics
+from gmiqa.experiments.graph_probe import all_nodes, probe
 from gmiqa.score.scorer import BUNDLED
-from gmiqa_core import checkpoints, prediction, pretraining
+from gmiqa_core import checkpoints, prediction
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
         made = Pictures.of_batch(batch)
         rows.append(made.facts.assign(**vars(prediction.predict(model, made.pictures, **how)))
                     .assign(quality=made.quality.numpy(), content=int(batch.content[0])))
-        V.append(pretraining.all_nodes(model, batch.images, chunk=8))
+        V.append(all_nodes(model, batch.images, chunk=8))
         batches.append(replace(batch, images=batch.images[..., :1, :1].clone()))  # the probe has the nodes
     frame = pd.concat(rows, ignore_index=True)
     table = metrics(frame["mu"], frame["quality"], frame["content"].to_numpy(), 1000, 0)
@@ -54,7 +55,7 @@ def main() -> None:
     mean = frame.groupby(["type", "level"])[["mu", "quality"]].mean()
     order = mean.groupby(level="type").apply(lambda g: g["mu"].corr(g["quality"], method="spearman"))
     print(f"types whose mean score follows the levels (rank correlation at least 0.9): {(order >= 0.9).sum()} of 25")
-    found = pretraining.probe(model, synthetic.Batch.cat(batches), args.nodes, V=torch.cat(V)).summary()
+    found = probe(model, synthetic.Batch.cat(batches), args.nodes, V=torch.cat(V)).summary()
     print(found.round(3).to_string())
 
 

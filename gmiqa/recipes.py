@@ -143,7 +143,7 @@ def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | R
     """Distorted and undistorted pictures of graph pre-training."""
     draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
     return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
-                 draws=draws, device=device)
+                 draws=draws, per_cell=pretraining.pictures_per_cell(p.graph_sizes), device=device)
 
 
 def graph_objective(p: Any, pool: Any, seed: int) -> GraphObjective:
@@ -242,7 +242,8 @@ def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | 
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
     draws = pretraining.draws_a_step(*_branch_sizes(p))
     return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
-                 max_side=p.synthetic_side, draws=draws, device=device)
+                 max_side=p.synthetic_side, draws=draws, device=device,
+                 per_cell=pretraining.pictures_per_cell(_branch_sizes(p)[0]))
 
 
 def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphObjective:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LEAST_VARIANCE = 1e-10  # of the edges of a graph, below which they count as equal
+
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
@@ -81,7 +83,8 @@ def initial_edges(V: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 
 class EdgeBuilder(nn.Module):
-    """GCN over the edges: V (...,N,inputs) -> E (...,N,N,widths[-1]), ReLU between its layers.
+    """GCN over the edges: V (...,N,inputs) -> E (...,N,N,widths[-1]), ReLU between its layers and, with `positive`,
+    after the last one.
 
     With F the initial edges normalised row by row and A = F F^T + I, a layer is X -> D A D X W + b, where D holds
     s^-1/2 and s = F (F^T 1) + 1 are the degrees (below 1 they count as 1, as in DenseGCNConv). As
@@ -91,11 +94,14 @@ class EdgeBuilder(nn.Module):
     residual    D A D X + X in place of D A D X: the degrees are near N^2, so the I hardly counts and the layers pull
                 all edges together; this keeps what is one edge's own
     dense       build A and call DenseGCNConv: the same function and parameters, for tests and benchmarks
+    positive    ReLU on the output too, as the paper has it: a smoothed graph gives all its edges one sign, and where
+                that is negative relu(mean of E) has neither an edge nor a gradient
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False):
+    def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False,
+                 positive: bool = False):
         super().__init__()
-        self.residual, self.dense = residual, dense
+        self.residual, self.dense, self.positive = residual, dense, positive
         layers = [GCN(a, b) for a, b in zip([inputs, *widths], widths, strict=False)]
         self.layers = nn.ModuleList(layers)
         with torch.no_grad():  # entries of e_ij are near 1 / inputs, its norm near inputs^-1/2: start from unit edges
@@ -118,7 +124,7 @@ class EdgeBuilder(nn.Module):
             XW = layer.lin(X)
             out = times(layer, X) if self.dense else times(XW) + layer.bias
             X = out + XW if self.residual else out
-            if k < len(self.layers) - 1:
+            if self.positive or k < len(self.layers) - 1:
                 X = F.relu(X)
             if layers is not None:
                 layers.append(X[..., table, :])
@@ -151,23 +157,44 @@ def _dense_product(rows: Tensor):
 
 
 class TypeBranch(nn.Module):
-    """Nodes and their (N,N) adjacency -> the type code (...,type_width) of each graph: a GCN, then the nodes' mean."""
+    """Nodes and their (N,N) adjacency -> the type code (...,type_width) of each graph: a GCN of `layers` layers with
+    ReLU between them, then the nodes' mean. One layer alone is linear, and its code no more than a weighted mean of
+    what the nodes say by themselves."""
 
-    def __init__(self, node_width: int, type_width: int):
+    def __init__(self, node_width: int, type_width: int, layers: int = 1):
         super().__init__()
-        self.gcn = GCN(node_width, type_width)
+        widths = [node_width] + [type_width] * (layers - 1)
+        self.before = nn.ModuleList(GCN(a, b) for a, b in pairwise(widths))
+        self.gcn = GCN(widths[-1], type_width)
 
     def forward(self, V: Tensor, A: Tensor) -> Tensor:
         n = V.shape[-2]
-        if n == 1:  # the normalised adjacency of one node is 1
-            return (self.gcn.lin(V) + self.gcn.bias).squeeze(-2)
-        nodes = self.gcn(V.reshape(-1, n, V.shape[-1]), A.expand(*V.shape[:-2], n, n).reshape(-1, n, n))
-        return nodes.mean(-2).view(*V.shape[:-2], nodes.shape[-1])
+        X, A = V.reshape(-1, n, V.shape[-1]), A.expand(*V.shape[:-2], n, n).reshape(-1, n, n)
+        for layer in self.before:
+            X = F.relu(_convolved(layer, X, A))
+        X = _convolved(self.gcn, X, A)
+        return X.mean(-2).view(*V.shape[:-2], X.shape[-1])
 
 
-def type_adjacency(E: Tensor) -> Tensor:
-    """A_v = relu(mean of E over its channels) + I, (...,N,N): every degree is at least 1, whatever E holds."""
-    return F.relu(E.mean(-1)) + torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
+def _convolved(layer: Any, X: Tensor, A: Tensor) -> Tensor:
+    """One GCN layer; the normalised adjacency of a single node is 1, whatever A holds."""
+    return layer.lin(X) + layer.bias if X.shape[-2] == 1 else layer(X, A)
+
+
+def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
+    """A_v (...,N,N) from the mean a_ij of each edge over its channels; every degree is at least 1, whatever E holds.
+
+    mean        relu(a) + I, average pooling as in the paper. Smoothed edges are nearly equal, and so are these entries
+    contrast    sigmoid(z) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph: what one edge
+                has more than another counts, however little that is of both
+    """
+    a, eye = E.mean(-1), torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
+    if kind == "mean":
+        return F.relu(a) + eye
+    pairs = max(1, E.shape[-2] * (E.shape[-2] - 1))
+    centred = (a - (a * (1 - eye)).sum((-2, -1), keepdim=True) / pairs) * (1 - eye)
+    variance = centred.square().sum((-2, -1), keepdim=True) / pairs
+    return torch.sigmoid(centred * (variance + LEAST_VARIANCE).rsqrt()) * (1 - eye) + eye
 
 
 class GaussianHead(nn.Module):
@@ -203,7 +230,7 @@ class ScoreHead(GaussianHead):
         super().__init__(node_width + edge_width, hidden)
 
 
-def distortion_graph(V: Tensor, E: Tensor, **per_node: Tensor | list) -> Data:
+def distortion_graph(V: Tensor, E: Tensor, adjacency: str = "mean", **per_node: Tensor | list) -> Data:
     """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
     edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
     whatever is given `per_node`, for example level=, severity=, content=, image=.
@@ -216,6 +243,6 @@ def distortion_graph(V: Tensor, E: Tensor, **per_node: Tensor | list) -> Data:
         edge_index=index,
         edge_attr=E.detach().reshape(n * n, -1).cpu(),
         edge_cosine=(unit @ unit.T).flatten().cpu(),
-        edge_weight=type_adjacency(E.detach()).flatten().cpu(),
+        edge_weight=type_adjacency(E.detach(), adjacency).flatten().cpu(),
         **per_node,
     )

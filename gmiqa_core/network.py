@@ -59,11 +59,12 @@ class GMIQA(nn.Module):
         edge_width = c["edge_widths"][-1] if c["graph"] != "none" else 0
         self.relation: nn.Module | None = None
         if c["graph"] == "full":
-            self.relation = EdgeBuilder(edge_inputs, c["edge_widths"], c["edge_residual"], c["edge_dense"])
+            self.relation = EdgeBuilder(edge_inputs, c["edge_widths"], c["edge_residual"], c["edge_dense"],
+                                        c["edge_relu"])
         elif c["graph"] == "mlp":
             self.relation = _mlp(c["node_width"], c["edge_widths"])
         if "type" in c["branches"]:
-            self.type_branch = TypeBranch(c["node_width"], c["type_width"])
+            self.type_branch = TypeBranch(c["node_width"], c["type_width"], c["type_layers"])
             self.classifier = nn.Linear(c["type_width"], 1 + TYPES)
         if "level" in c["branches"]:
             self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"])
@@ -113,7 +114,7 @@ class GMIQA(nn.Module):
         if not isinstance(self.relation, EdgeBuilder) or V.shape[-2] == 1:
             A = torch.eye(V.shape[-2], dtype=V.dtype, device=V.device)  # no edges, or none that count
         else:
-            A = type_adjacency(self.edges(V) if E is None else E)
+            A = type_adjacency(self.edges(V) if E is None else E, self.config["type_adjacency"])
         with torch.autocast(V.device.type, enabled=False):
             return self.type_branch(x, A)
 

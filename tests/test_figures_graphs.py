@@ -49,6 +49,10 @@ def test_tables_become_figures():
     history = pd.DataFrame([dict(step=s, part="validation", name=f"{kind}_{n}", value=0.1)
                             for s in (1, 2) for kind in ("type_accuracy", "level_error") for n in (1, 4)])
     cells = {name: pd.DataFrame({"spread": [0.1, 0.2], "sigma": [0.2, 0.1]}) for name in ("kl", "mse")}
-    for figure in (graphs.smoothing(layers), graphs.separation(history, [1, 4], 0.04, 0.2), graphs.spreads(cells)):
+    gains = pd.DataFrame([dict(outcome=name, against=arm, delta=0.01, low=low, high=0.02)
+                          for name in ("type", "level", "score")
+                          for arm, low in (("none (A = I)", -0.01), ("shuffled", float("nan")))])
+    for figure in (graphs.smoothing(layers), graphs.separation(history, [1, 4], 0.04, 0.2), graphs.spreads(cells),
+                   graphs.controls(gains)):
         assert figure.axes
         plt.close(figure)

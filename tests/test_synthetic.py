@@ -4,19 +4,23 @@ import gc
 import time
 import weakref
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from gmiqa import recipes
 from gmiqa.data import images, synthetic
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import calibration, distort
 from gmiqa.data.synthetic import Content, Pool, RecordPool, bring_to_size, contents, split_contents
+from gmiqa.settings import load
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
+ROOT = Path(__file__).parent.parent
 FEW = [1, 10, 11, 20]
 
 
@@ -78,6 +82,25 @@ def test_a_triplet_has_two_types():
     assert len(anchor) == len(positive) == len(negative) == 5
     assert set(anchor.type.tolist()) == set(positive.type.tolist()) != set(negative.type.tolist())
     assert len(set(negative.type.tolist())) == 1
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "params").glob("*.yaml")))
+@pytest.mark.parametrize("contents", [19, 60])
+def test_anchor_and_positive_share_neither_content_nor_picture(preset, contents):
+    """At every size that a preset trains on. The negative takes the anchor's contents as far as its type has them."""
+    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32})
+    p, n = recipes.graph_pool(settings, pristine(contents, 8, 8)), max(settings.graph_sizes)
+    for step in (0, 7, 400, 3000, 12_000, 12_001, 30_000, 30_003):
+        slots = p._triplet(step, n, np.random.default_rng(step))
+        anchor, positive, negative = (p._table(s) for s in slots)
+        assert [len(s) for s in slots] == [n] * 3 and not set(slots[0]) & set(slots[1])
+        assert set(anchor.type) == set(positive.type) != set(negative.type) and len(set(negative.type)) == 1
+        assert 0 not in (anchor.type[0], negative.type[0]) and not set(anchor.content) & set(positive.content)
+        there = p._table(p._typed(step, int(negative.type[0]))).content
+        wanted = min(n, int(np.isin(there, anchor.content).sum()))
+        assert int(np.isin(negative.content, anchor.content).sum()) >= wanted
+        if step > 10_000:  # the window is full
+            assert sum(len(set(s)) for s in slots[:2]) >= 1.8 * n
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (1, 9), (20, 2)])
@@ -303,7 +326,9 @@ def test_wrong_use_is_refused_by_name(records):
     with pytest.raises(UserError, match="two contents"):
         pool(contents=pristine(1)).task(0, 10, 2, 2)
     with pytest.raises(UserError, match="two distortion types"):
-        pool(types=[1]).triplet(0, 2)
+        pool(types=[0, 1]).triplet(0, 2)
+    with pytest.raises(UserError, match="two contents"):
+        pool(contents=pristine(1)).triplet(0, 2)
     with pytest.raises(UserError, match="step"):
         pool().batch(-1, 2)
     with pytest.raises(UserError, match="reuse"):

@@ -91,7 +91,7 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
     own = mean = x[:, :0]
     if model.relation is not None and model.config["graph"] == "full":
         E = step("edge_builder", model.relation, model.relation, pooled[everyone] if by_pooled else x)
-        A, own, mean = type_adjacency(E), E.diagonal().T, E.mean(1)
+        A, own, mean = type_adjacency(E, model.config["type_adjacency"]), E.diagonal().T, E.mean(1)
     elif model.relation is not None:
         own = mean = step("mlp", model.relation, model.relation, x)
     branches = model.config["branches"]

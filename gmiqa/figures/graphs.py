@@ -117,7 +117,7 @@ def smoothing(frame: pd.DataFrame) -> Any:
 def separation(metrics: pd.DataFrame, sizes: list[int], chance: float, baseline: float) -> Any:
     """Over training, on unseen contents: nearest-neighbour type accuracy and the error of the level branch, by N.
 
-    metrics     training.History.metrics of a run with pretraining.watch
+    metrics     training.History.metrics of a run with graph_probe.watch
     baseline    level error of always answering the mean severity
     """
     import matplotlib.pyplot as plt
@@ -157,4 +157,32 @@ def spreads(cells: Mapping[str, pd.DataFrame]) -> Any:
             ax.set(title=name, xlabel="spread of human scores in the cell", xlim=(0, top), ylim=(0, top))
         axes[0, 0].set_ylabel("sigma of the level branch")
         axes[0, 0].text(0.97 * top, 0.9 * top, "equal", ha="right", color=MUTED)
+    return figure
+
+
+def controls(gains: pd.DataFrame) -> Any:
+    """What the trained edges add to each outcome, against every control and reference, with 95 % intervals.
+
+    gains    graph_controls.gains: outcome, against, delta, low, high
+    """
+    import matplotlib.pyplot as plt
+
+    titles = {"type": "type accuracy", "neighbour": "type by nearest code", "level": "level error",
+              "severity": "error of mean severity", "score": "SROCC of scores"}
+    shown = [name for name in titles if (gains["outcome"] == name).any()]
+    counts = [int((gains["outcome"] == name).sum()) for name in shown]
+    with style():
+        figure, axes = plt.subplots(len(shown), 1, figsize=(REPORT_WIDTH, 0.9 * len(shown) + 0.32 * sum(counts)),
+                                    squeeze=False, gridspec_kw={"height_ratios": [c + 0.5 for c in counts]})
+        for ax, name in zip(axes[:, 0], shown, strict=True):
+            part = gains[gains["outcome"] == name][::-1]
+            y = np.arange(len(part))
+            ax.axvline(0, color=MUTED, linewidth=1, linestyle=":")
+            ax.hlines(y, part["low"].fillna(part["delta"]), part["high"].fillna(part["delta"]), color=PALETTE[0])
+            ax.plot(part["delta"], y, "o", color=PALETTE[0])
+            reach = 1.15 * max(0.01, float(part[["delta", "low", "high"]].abs().max().max()))
+            ax.set(xlim=(-reach, reach), ylim=(-0.6, len(part) - 0.4),
+                   title=f"{titles[name]}: with the trained edges minus without, "
+                         f"{'lower' if name in ('level', 'severity') else 'higher'} is better")
+            ax.set_yticks(y, part["against"])
     return figure

@@ -117,6 +117,8 @@ _PARAMETERS = [
     P("graph_detach_pairs", bool, False, "gradient through the anchor graph alone", stages=(GRAPH, ABLATE)),
     P("graph_classify", float, 1.0, "weight of naming each picture, 0 in the paper", low=0, stages=(GRAPH, ABLATE)),
     P("graph_quality", float, 0.5, "weight of the score head, 0 in the paper", low=0, stages=(GRAPH, ABLATE)),
+    P("graph_arms", list, [], "other losses to train the same network with, beside: paper or paper_unit",
+      choices=("paper", "paper_unit"), stages=(GRAPH,)),
     P("level_target", str, "severity", "target of the level branch", choices=("severity", "raw"),
       stages=(GRAPH, ABLATE)),
     P("level_loss", str, "kl", "loss of the level branch", choices=("kl", "sampled_mse"), stages=(GRAPH, ABLATE)),

@@ -30,8 +30,8 @@ def build_graph(model: GMIQA, batch: Any, type: int | str, n: int, seed: int = 0
     V = model.nodes(part.images.to(next(model.parameters()).device))
     E = model.edges(V)
     mu, sigma = model.level(V, E)
-    return distortion_graph(V, E, image=part.images.cpu(), level=part.level.cpu(), severity=part.severity.cpu(),
-                            content=part.content.cpu(), mu=mu.cpu(), sigma=sigma.cpu())  # fmt: skip
+    return distortion_graph(V, E, model.config["type_adjacency"], image=part.images.cpu(), level=part.level.cpu(),
+                            severity=part.severity.cpu(), content=part.content.cpu(), mu=mu.cpu(), sigma=sigma.cpu())
 
 
 def graph_builder(model: GMIQA, batch: Any, type: str = "jpeg", n: int = 8) -> Any:

@@ -116,13 +116,14 @@ class SlotPool:
         return self._draw(step, _pick(rng, self._window(step), n), rng)
 
     def triplet(self, step: int, n: int) -> tuple[Batch, Batch, Batch]:
-        """Anchor and positive of one type, negative of another; n pictures each."""
-        if len(self.types) < 2:
-            raise UserError("A triplet needs at least two distortion types in the pool.")
+        """Anchor and positive of one type, negative of another; n pictures each.
+
+        Anchor and positive share no content, and the negative takes the anchor's as far as its type has them: what the
+        pictures show argues against the answer, so only the distortion can give it. Undistorted pictures (type 0) are
+        left out: with one level they are a fifth as many as those of a type.
+        """
         rng = self._rng(TRIPLET, step)
-        same, other = (int(t) for t in rng.choice(self.types, 2, replace=False))
-        pair = self._of_type(step, same, 2 * n, rng)
-        drawn = self._draw(step, np.concatenate([pair, self._of_type(step, other, n, rng)]), rng)
+        drawn = self._draw(step, np.concatenate(self._triplet(step, n, rng)), rng)
         return drawn[:n], drawn[n : 2 * n], drawn[2 * n :]
 
     def task(self, step: int, type: int, support: int, query: int) -> tuple[Batch, Batch]:
@@ -180,6 +181,25 @@ class SlotPool:
 
     def _of_type(self, step: int, type: int, n: int, rng: np.random.Generator) -> np.ndarray:
         return _pick(rng, self._typed(step, type), n)
+
+    def _triplet(self, step: int, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Slots of anchor, positive and negative."""
+        types = [t for t in self.types if t]
+        if len(types) < 2:
+            raise UserError("A triplet needs at least two distortion types in the pool.")
+        same, other = (self._typed(step, int(t)) for t in rng.choice(types, 2, replace=False))
+        content, theirs = self._table(same).content, self._table(other).content
+        present, counts = np.unique(content, return_counts=True)
+        if len(present) < 2:
+            raise UserError("A triplet needs at least two contents: anchor and positive must not share one.")
+        order = rng.permutation(len(present))
+        order = order[np.argsort(~np.isin(present[order], theirs), kind="stable")]  # those that the negative has, first
+        half = np.abs(counts[order].cumsum()[:-1] - len(same) / 2).argmin() + 1  # contents for half of the pictures
+        inside = np.isin(content, present[order[:half]])
+        anchor, positive = _pick(rng, same[inside], n), _pick(rng, same[~inside], n)
+        shared = np.isin(theirs, self._table(anchor).content)
+        negative = np.concatenate([rng.permutation(other[shared]), rng.permutation(other[~shared])])
+        return anchor, positive, np.resize(negative, n)
 
     # -- their pictures
 
