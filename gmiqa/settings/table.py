@@ -81,11 +81,16 @@ _PARAMETERS = [
     P("meta_tasks", int, 2, "tasks in a meta-batch", low=1, stages=(META,)),
     P("meta_support", int, 10, "support pictures of a task", low=2, stages=(META,)),
     P("meta_query", int, 10, "query pictures of a task", low=2, stages=(META,)),
+    P("meta_inner", str, "sgd", "inner update", choices=("sgd", "adam"), stages=(META,)),
     P("meta_inner_lr", float, 0.01, "inner learning rate, initial value for meta-sgd", low=0, stages=(META,)),
     P("meta_inner_steps", int, 1, "inner steps", low=1, stages=(META,)),
     P("meta_crop", int, 64, "side of training crops", unit="px", low=32, stages=(META,)),
     P("meta_shots", list, [5, 20], "labelled pictures for adaptation", items=int, low=1, stages=(META,)),
-    P("meta_seeds", int, 3, "seeds of the adaptation experiment", low=1, stages=(META,)),
+    P("meta_compare", list, ["plain"], "networks trained beside meta_algorithm, for the adaptation experiment",
+      choices=("maml", "meta-sgd", "plain"), stages=(META,)),
+    P("meta_seeds", int, 3, "seeds of the adaptation experiment, fewer than 3 decide nothing", low=1, stages=(META,)),
+    P("meta_folds", int, 1, "sets of types held out in turn, the first is held_out, 5 hold out every type once", low=1,
+      high=5, stages=(META,)),
 
     # 30 distortion graphs
     P("graph_steps", int, 800, "steps of graph pre-training", low=0, stages=(GRAPH,)),
