@@ -94,7 +94,7 @@ class MetaLearner(nn.Module):
         # learn2learn's adapt() knows the plain gradient only, and torch's Adam works in place, which no gradient
         # passes; so the direction is ours, and learn2learn's update_module applies it in a way that can be derived.
         weights = list(clone.module.parameters())
-        gradients = torch.autograd.grad(loss, weights, create_graph=not self.first_order)
+        gradients = torch.autograd.grad(loss, weights, create_graph=not clone.first_order)
         rates = clone.lrs if self.algorithm == "meta-sgd" else [clone.lr] * len(weights)
         updates = [-rate * d for rate, d in zip(rates, moments.direction(gradients), strict=True)]
         _learn2learn("utils").update_module(clone.module, updates)

@@ -127,7 +127,7 @@ class SlotPool:
         if len(np.unique(table.content)) < 2:
             raise UserError("A task needs at least two contents: support and query must not share one.")
         inside = _divide(rng, table, support, query)
-        picked = np.concatenate([_pick_levels(rng, slots[part], table.level[part], n)
+        picked = np.concatenate([slots[part][stratified(table.level[part], n, rng)]
                                  for part, n in ((inside, support), (~inside, query))])
         drawn = self._draw(step, picked, rng)
         return drawn[:support], drawn[support:]
@@ -273,11 +273,14 @@ def _pick(rng: np.random.Generator, slots: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate(rounds)[:n] if rounds else slots[:0]
 
 
-def _pick_levels(rng: np.random.Generator, slots: np.ndarray, level: np.ndarray, n: int) -> np.ndarray:
-    """n of the slots, the levels in turn as far as they go, each slot once before any comes twice."""
-    order = rng.permutation(len(slots))
-    turn = np.array([np.sum(level[order[:k]] == level[i]) for k, i in enumerate(order)])  # how many of its level before
-    return np.resize(slots[order[np.argsort(turn, kind="stable")]], n)
+def stratified(levels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of n pictures: all levels as often as they go, random beyond that; none twice unless n exceeds them."""
+    order = rng.permutation(len(levels))
+    turn = np.empty(len(levels), int)  # how many pictures of its level come before it
+    for level in np.unique(levels):
+        members = order[levels[order] == level]
+        turn[members] = np.arange(len(members))
+    return np.resize(order[np.argsort(turn[order], kind="stable")], n)
 
 
 def _divide(rng: np.random.Generator, table: Slots, support: int, query: int) -> np.ndarray:
