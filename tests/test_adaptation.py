@@ -129,14 +129,15 @@ def test_the_head_alone_moves_no_feature():
 
 def test_the_strength_with_the_least_error_is_chosen_and_the_grids_edge_is_told():
     trials = [episode(), episode(seed=1)]
-    arm, table = adaptation_arms.choose(Arm(learner(), grid=(0.0, 1e-3, 1e-2)), trials, 3)
-    assert arm.strength == table.loc[table["share"].idxmin(), "strength"]
-    assert adaptation_arms.at_edge(Arm(None, grid=(1, 2, 3), strength=3))
-    assert not adaptation_arms.at_edge(Arm(None, grid=(1, 2, 3), strength=2))
+    arm, table = adaptation_arms.choose(Arm(learner(), grid={"sgd": (0.0, 1e-3, 1e-2), "adam": (1e-3,)}), trials, 3)
+    best = table.loc[table["share"].idxmin()]
+    assert len(table) == 4 and (arm.inner, arm.strength) == (best["inner"], best["strength"])
+    assert adaptation_arms.at_edge(Arm(None, grid={"sgd": (1, 2, 3)}, strength=3))
+    assert not adaptation_arms.at_edge(Arm(None, grid={"sgd": (1, 2, 3)}, strength=2))
 
 
 def test_a_rate_that_diverges_is_not_chosen_and_none_beyond_it_is_tried():
-    arm, table = adaptation_arms.choose(Arm(learner(), grid=(1e-3, 1e6, 1e7)), [episode()], 5)
+    arm, table = adaptation_arms.choose(Arm(learner(), grid={"sgd": (1e-3, 1e6, 1e7)}), [episode()], 5)
     assert arm.strength == 1e-3 and len(table) == 2
 
 
@@ -149,7 +150,7 @@ def test_meta_sgd_keeps_its_rates():
 
 
 def test_all_arms_meet_the_same_episodes_and_units_are_pairs_of_type_and_seed(monkeypatch):
-    monkeypatch.setattr(adaptation_arms, "RATES", (1e-3, 1e-2))
+    monkeypatch.setattr(adaptation_arms, "RATES", {"sgd": (1e-3, 1e-2)})
     held_out = [2, 10]
     types = [*held_out, *adaptation.others(held_out)]
     made = iter([pictures(types, 4), pictures(held_out, 3, first=4, seed=1)])

@@ -142,7 +142,7 @@ def test_inner_adam_moves_weights_as_torchs_adam_does():
         optimizer.step()
     adapted, _ = meta.inner_loop(support, steps=3)
     for weight, value in zip(adapted.module.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(weight, value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(weight, value, rtol=0, atol=2e-5)  # a step moves a weight by 1e-3
 
 
 def test_an_unknown_algorithm_or_inner_update_is_refused():

@@ -90,7 +90,8 @@ def experiment(networks: Mapping[tuple[int, int], dict[str, MetaLearner]], held_
 
     networks    (fold, seed) -> arm -> network that has seen no type of held_out[fold]
     contents    to choose rates on and to label; and others, to score
-    returns     rows (fold, arm, seed, type, shots, step, rmse, share, srocc), choices (fold, arm, seed, strength, edge)
+    returns     rows (fold, arm, seed, type, shots, step, rmse, share, srocc),
+                choices (fold, arm, seed, inner, strength, edge)
     """
     label, score = (list(part)[:CONTENTS] for part in contents)
     rows: list[pd.DataFrame] = []
@@ -122,7 +123,7 @@ def compared(networks: dict[str, MetaLearner], held_out: Sequence[int], validati
         arm, _ = choose(candidate, trials, AT[-1])
         rows += [errors(arm, episode, AT).assign(arm=name, type=episode.type, shots=n) for n, episode in tests]
         if arm.grid:
-            choices.append({"arm": name, "strength": arm.strength, "edge": at_edge(arm)})
+            choices.append({"arm": name, "inner": arm.inner, "strength": arm.strength, "edge": at_edge(arm)})
     return pd.concat(rows, ignore_index=True), pd.DataFrame(choices)
 
 

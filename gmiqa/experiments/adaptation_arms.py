@@ -8,8 +8,8 @@ query would leak.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from gmiqa_core.batch import Batch
 from gmiqa_core.meta_learning import MetaLearner, Moments, squared_error
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # inner rates to choose from
-ADAM_RATES = tuple(rate / 10 for rate in RATES)  # every weight moves by about its rate, whatever the gradient
+RATES = {  # inner rates to choose from; by Adam every weight moves by about its rate, whatever the gradient
+    "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+    "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+}
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)  # of ridge regression, in units of the features' variance
 FLOOR = "label mean"
 DIVERGED = 10.0  # times the floor's error
@@ -42,13 +44,14 @@ class Arm:
 
     network     whose weights adapt, in eval mode (`meta_learning.with_statistics`); None: `features` decide alone
     features    images -> what `network` or ridge regression sees; the images themselves where all weights adapt
-    grid        strengths to choose from: inner rates, or penalties of ridge regression; empty: nothing to choose
-    strength    the one chosen
+    grid        inner update -> rates to choose from; ridge regression: penalties; empty: nothing to choose
+    inner, strength    the ones chosen
     """
 
     network: MetaLearner | None
     features: Callable[[Tensor], Tensor] = lambda images: images
-    grid: Sequence[float] = ()
+    grid: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    inner: str = "sgd"
     strength: float | None = None
 
     def scores(self, episode: Episode, at: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
@@ -58,7 +61,9 @@ class Arm:
             predicted = ridge(support.images, support.quality, query.images, self.strength or 1.0)
             yield from ((step, predicted) for step in at)
             return
-        network = self.network if self.strength is None else with_rate(self.network, self.strength)
+        network = self.network
+        if self.strength is not None:
+            network = with_rate(network, self.inner, self.strength)
         for step, adapted in adapt(network, support, at):
             with torch.no_grad():
                 predicted = adapted(query.images)
@@ -71,21 +76,19 @@ class Arm:
 
 def arms(networks: dict[str, MetaLearner]) -> dict[str, Arm]:
     """The arms of one seed: every network adapted whole; of the plain one also the head alone, and ridge regression on
-    its features; and the floor. `networks` have frozen statistics and hold `plain`; meta-sgd keeps its own rates."""
-    result = {name: Arm(meta, grid=rates(meta)) for name, meta in networks.items()}
+    its features; and the floor. `networks` have frozen statistics and hold `plain`. A meta-trained network keeps the
+    inner update that it learned with (meta-sgd its rates too); the plain one takes either."""
+    result = {name: Arm(meta, grid=RATES if name == "plain" else {meta.inner: RATES[meta.inner]})
+              for name, meta in networks.items()}
+    for name in [name for name, meta in networks.items() if meta.algorithm == "meta-sgd"]:
+        result[name] = Arm(networks[name])
     body: Any = copy.deepcopy(networks["plain"].model)
     head: Any = nn.Sequential(body.head, nn.Flatten(0))
     body.head = nn.Identity()
-    result["plain, head alone"] = Arm(MetaLearner(head, inner=networks["plain"].inner), body, rates(networks["plain"]))
-    result["plain, ridge"] = Arm(None, body, PENALTIES)
+    result["plain, head alone"] = Arm(MetaLearner(head), body, RATES)
+    result["plain, ridge"] = Arm(None, body, {"ridge": PENALTIES})
     result[FLOOR] = Arm(None, lambda images: images.new_zeros(len(images), 1), strength=1.0)
     return result
-
-
-def rates(meta: MetaLearner) -> Sequence[float]:
-    if meta.algorithm == "meta-sgd":
-        return ()
-    return ADAM_RATES if meta.inner == "adam" else RATES
 
 
 def adapt(meta: MetaLearner, support: Batch, at: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -99,9 +102,9 @@ def adapt(meta: MetaLearner, support: Batch, at: Sequence[int]) -> Iterator[tupl
             meta.inner_step(clone, squared_error(clone, support), moments)
 
 
-def with_rate(meta: MetaLearner, rate: float) -> MetaLearner:
+def with_rate(meta: MetaLearner, inner: str, rate: float) -> MetaLearner:
     """The same network, adapted by inner steps of one rate for all weights."""
-    return MetaLearner(meta.model, "maml", True, rate, meta.inner_steps, meta.inner).train(meta.model.training)
+    return MetaLearner(meta.model, "maml", True, rate, meta.inner_steps, inner).train(meta.model.training)
 
 
 def ridge(support: Tensor, quality: Tensor, query: Tensor, penalty: float) -> Tensor:
@@ -133,19 +136,23 @@ def errors(arm: Arm, episode: Episode, at: Sequence[int]) -> pd.DataFrame:
 
 def choose(arm: Arm, trials: Sequence[Episode], step: int) -> tuple[Arm, pd.DataFrame]:
     """The arm with the strength of its grid whose error after `step` steps is least over `trials`, episodes of types
-    that are not tested; and the table strength, share (geometric mean). Beyond a rate that diverges none is tried."""
-    lines: list[dict[str, float]] = []
-    for strength in sorted(arm.grid):
-        shares = np.concatenate([errors(replace(arm, strength=strength), e, [step])["share"] for e in trials])
-        lines.append({"strength": strength, "share": float(np.exp(np.log(shares).mean()))})
-        if not lines[-1]["share"] < DIVERGED:
-            break
-    table = pd.DataFrame(lines, columns=["strength", "share"])
+    that are not tested; and the table inner, strength, share (geometric mean). Beyond a rate that diverges none is
+    tried."""
+    lines: list[dict[str, Any]] = []
+    for inner, strengths in arm.grid.items():
+        for strength in sorted(strengths):
+            tried = replace(arm, inner=inner, strength=strength)
+            shares = np.concatenate([errors(tried, episode, [step])["share"] for episode in trials])
+            lines.append({"inner": inner, "strength": strength, "share": float(np.exp(np.log(shares).mean()))})
+            if not lines[-1]["share"] < DIVERGED:
+                break
+    table = pd.DataFrame(lines, columns=["inner", "strength", "share"])
     if not arm.grid:
         return arm, table
-    return replace(arm, strength=float(table.loc[table["share"].fillna(np.inf).idxmin(), "strength"])), table
+    best = table.loc[table["share"].fillna(np.inf).idxmin()]
+    return replace(arm, inner=str(best["inner"]), strength=float(best["strength"])), table
 
 
 def at_edge(arm: Arm) -> bool:
     """Whether the choice lies at an end of the grid, so that a wider one might serve better."""
-    return bool(arm.grid) and arm.strength in (min(arm.grid), max(arm.grid))
+    return bool(arm.grid) and arm.strength in (min(arm.grid[arm.inner]), max(arm.grid[arm.inner]))
