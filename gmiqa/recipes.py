@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from gmiqa.data import datasets, synthetic
-from gmiqa.data.distortions import TYPES, calibration, type_id
+from gmiqa.data.distortions import LEVELS, TYPES, calibration, type_id
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Content, Pool, RecordPool
 from gmiqa_core import finetuning, meta_learning, network, pretraining
@@ -80,12 +80,14 @@ def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
 # -- meta-learning (notebook 20)
 
 
-def meta_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
-    """Distorted pictures of meta-training: enough of each type and level for the steps that draw on them."""
-    types, drawn = trained_types(p), p.meta_support + p.meta_query
+def meta_pool(p: Any, contents: list[Content], device: Any = "cpu",
+              types: list[int] | None = None) -> Pool | RecordPool:
+    """Distorted pictures of meta-training on these types (None: all that are not held out): enough of each level for
+    the steps that draw on them, and so many that a task shows none twice."""
+    types, drawn = types or trained_types(p), p.meta_support + p.meta_query
     needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
-    per_cell = int(np.clip(needed / (5 * len(types)), 2, 12))
-    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn,
+    per_cell = max(-(-drawn // len(LEVELS)), int(np.clip(needed / (len(LEVELS) * len(types)), 2, 12)))
+    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn, filled=True,
                  device=device)
 
 
@@ -100,33 +102,36 @@ def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool 
 
 
 def meta_tasks(p: Any, pool: Any) -> MetaObjective:
-    """The tasks of meta-training: one distortion type each."""
-    return MetaObjective(pool, trained_types(p), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
+    """The tasks of meta-training: one distortion type of the pool each."""
+    return MetaObjective(pool, list(pool.types), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
 
 
-def learner(p: Any, model: nn.Module, inner_lr: float | None = None) -> MetaLearner:
+def learner(p: Any, model: nn.Module, algorithm: str = "") -> MetaLearner:
     """The rule by which `model` adapts to a task."""
-    rate = p.meta_inner_lr if inner_lr is None else inner_lr
-    return MetaLearner(model, p.meta_algorithm, p.meta_first_order, rate, p.meta_inner_steps)
+    return MetaLearner(model, algorithm or p.meta_algorithm, p.meta_first_order, p.meta_inner_lr, p.meta_inner_steps,
+                       p.meta_inner)
 
 
-def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, plain: bool = False,
+def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, algorithm: str = "",
                   report: Report | None = None, label: str = "meta-learning") -> tuple[MetaLearner, History]:
-    """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks; or, `plain`, without tasks for as much
-    computing. Returns the learner, its BatchNorm statistics estimated after training, and the history."""
+    """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks. Returns the learner, its BatchNorm
+    statistics estimated after training, and the history.
+
+    algorithm    maml or meta-sgd, in place of `meta_algorithm`; `plain`: without tasks, for as much computing
+    """
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
-    start: nn.Module = regressor if plain else learner(p, regressor)
-    objective: MetaObjective | PlainObjective = meta_tasks(p, pool)
-    if plain:
+    start: nn.Module = regressor
+    objective: MetaObjective | PlainObjective
+    if algorithm == "plain":
         batch = meta_learning.equal_batch(p.meta_support, p.meta_query, p.meta_inner_steps, p.meta_first_order)
         objective = PlainObjective(pool, batch, p.meta_tasks)
+    else:
+        start, objective = learner(p, regressor, algorithm), meta_tasks(p, pool)
     trained, history = meta_learning.train(
         start, objective, steps=p.meta_steps, lr=p.meta_lr, precision=p.precision, workers=p.workers, clip=1.0,
         log_every=max(1, p.meta_steps // 20), folder=folder, seed=seed, label=label, report=report)
-    if not isinstance(trained, MetaLearner):
-        trained = MetaLearner(trained, "maml", True, p.meta_inner_lr, p.meta_inner_steps)
-    statistics = [pool.batch(10**6 + i, 64).images for i in range(4)]
-    return meta_learning.with_statistics(trained, statistics), history
+    trained = trained if isinstance(trained, MetaLearner) else MetaLearner(trained)
+    return meta_learning.with_statistics(trained, [pool.batch(10**6 + i, 64).images for i in range(4)]), history
 
 
 def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:

@@ -113,6 +113,22 @@ def test_support_and_query_share_no_content(sizes):
         assert set(support.type.tolist()) | set(query.type.tolist()) == {10}
 
 
+@pytest.mark.parametrize("sizes", [(5, 5), (10, 10), (5, 10)])
+def test_a_task_shows_no_picture_twice_and_all_levels_alike(sizes):
+    p = pool(per_cell=4, reuse=20, filled=True)
+    for step in range(4):
+        for part in p.task(step, 10, *sizes):
+            shown = list(zip(part.content.tolist(), part.level.tolist(), strict=True))
+            counts = np.bincount(part.level.numpy(), minlength=6)[1:]
+            assert len(set(shown)) >= len(shown) - 1 and counts.max() - counts.min() <= 1
+
+
+def test_a_filled_window_has_its_length_from_the_start_and_moves_on():
+    p = pool(per_cell=3, reuse=2, draws=10, filled=True)
+    assert [len(p._window(step)) for step in (0, 1, 50)] == [60, 60, 60]
+    assert p._window(1)[-1] == 64
+
+
 def test_the_window_starts_with_a_round_grows_and_moves_on():
     p = pool(per_cell=3, reuse=2, draws=10)  # 20 cells; 5 slots enter with a step
     assert [len(p._window(step)) for step in (0, 1, 4, 8, 50)] == [20, 25, 40, 60, 60]

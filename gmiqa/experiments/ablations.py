@@ -174,8 +174,8 @@ def train(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tupl
     quiet: dict[str, Any] = {"seed": seed, "report": lambda *_: None}
     if q.meta_steps:
         pool = drawn("meta", lambda: recipes.meta_pool(q, learn, shared.device))
-        trained, _ = recipes.meta_pretrain(q, model, pool, folder=folder / "meta", plain="meta" in q.ablation_plain,
-                                           **quiet)
+        trained, _ = recipes.meta_pretrain(q, model, pool, folder=folder / "meta",
+                                           algorithm="plain" if "meta" in q.ablation_plain else "", **quiet)
         model = recipes.take_over(model, trained)
     if q.graph_steps:
         pool = drawn("graph", lambda: recipes.graph_pool(q, learn, shared.device))

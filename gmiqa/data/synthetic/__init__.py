@@ -5,8 +5,9 @@
 """
 
 from gmiqa.data.synthetic.contents import Content, bring_to_size, contents, split_contents
+from gmiqa.data.synthetic.pool import stratified
 from gmiqa.data.synthetic.sources import Pool, RecordPool, test_batches, test_set
 from gmiqa_core.batch import Batch
 
-__all__ = ["Batch", "Content", "Pool", "RecordPool", "bring_to_size", "contents", "split_contents", "test_batches",
-           "test_set"]
+__all__ = ["Batch", "Content", "Pool", "RecordPool", "bring_to_size", "contents", "split_contents", "stratified",
+           "test_batches", "test_set"]

@@ -38,6 +38,8 @@ class Pool(SlotPool):
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
             None: never, the pool stays as it is.
         draws: pictures that a step takes, about; with `reuse` it says how fast pictures are replaced.
+        filled: `per_cell` pictures from the first step on, where it is one otherwise, and grows: tasks need as many
+            different pictures of a type as support and query hold.
         device: where pictures are distorted, kept and handed out.
         background: prepare ahead on a thread of its own.
     """
@@ -56,6 +58,7 @@ class Pool(SlotPool):
         reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
+        filled: bool = False,
         device: str | torch.device = "cpu",
         background: bool = True,
     ):
@@ -68,7 +71,7 @@ class Pool(SlotPool):
             raise UserError("A pool needs at least one distortion type.")
         cells = [(t, v) for t in ids for v in (LEVELS if t else (0,))]
         super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
-        self.contents, self.max_side = list(contents), max_side
+        self.contents, self.max_side, self.filled = list(contents), max_side, filled
         self._sizes = (1.0,) if shrink == 1 else tuple(np.linspace(1, shrink, SIZES).tolist())
         pictures = [bring_to_size(c.image, whole) for c in contents]
         self._whole = [at_least(images.limit(p, round(max(p.shape[1:]) * size)), crop or 1)
@@ -113,6 +116,7 @@ class RecordPool(SlotPool):
         max_side: int = 0,
         turn: bool = False,
         per_cell: int = 3,
+        filled: bool = False,
         reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
@@ -131,7 +135,7 @@ class RecordPool(SlotPool):
         self._spread = _record_spread(table, dataset.scale)
         cells = sorted(set(zip(self._type.tolist(), self._level.tolist(), strict=True)))
         super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
-        self.max_side = max_side
+        self.max_side, self.filled = max_side, filled
         self._rows = [np.flatnonzero((self._type == t) & (self._level == v)) for t, v in self.cells]
 
     def _round(self, number: int) -> Slots:
