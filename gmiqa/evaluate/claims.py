@@ -40,8 +40,10 @@ def outcome(low: float, high: float, higher_is_better: bool = True, margin: floa
         return UNDECIDED
     if low > 0 or high < 0:
         return BETTER if (low > 0) == higher_is_better else WORSE
-    inner = narrower(low, high, df)
-    return SAME if margin is not None and -margin < inner[0] and inner[1] < margin else UNDECIDED
+    if margin is None:
+        return UNDECIDED
+    low, high = narrower(low, high, df)
+    return SAME if -margin < low and high < margin else UNDECIDED
 
 
 def verdict(outcome: str, wanted: str = BETTER) -> str:
@@ -62,7 +64,7 @@ def p_text(p: float) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim and what was found: exactly the fields of stage.claim, so that `stage.claim(**vars(claim))` registers it.
+    """One claim and what was found, as stage.claim takes it: `stage.claim(**vars(claim))` registers it.
 
     n counts independent things and unit names them; runs counts trainings or splits; margin is in the metric's unit;
     claims of one family are corrected together (Holm), by their p values.

@@ -22,7 +22,8 @@ class Comparison:
     """a against b: delta = metric(a) - metric(b), its 95 % interval, and the outcome for a.
 
     n counts independent things and `over` names them: contents, seeds, type-seed pairs. runs: trainings behind each.
-    error, df: the standard error of delta and its degrees of freedom. p belongs to the test that decides: of the margin where the outcome is "no difference", else of zero difference.
+    error, df: the standard error of delta and its degrees of freedom.
+    p belongs to the test that decides: of the margin where the outcome is "no difference", else of zero difference.
     """
 
     metric: str
@@ -40,13 +41,14 @@ class Comparison:
     runs: int = 1
 
     @classmethod
-    def of(cls, estimate: Estimate, metric: str, n: int, over: str, **more: Any) -> Comparison:
-        """The outcome of an estimated difference; more: note, margin, runs."""
-        (low, high), margin = estimate.bounds(), more.get("margin")
+    def of(cls, estimate: Estimate, metric: str, n: int, over: str, margin: float | None = None, **more: Any
+           ) -> Comparison:
+        """The outcome of an estimated difference; more: note, runs."""
+        low, high = estimate.bounds()
         word = outcome_of(low, high, by_name(metric).higher_is_better, margin, estimate.df)
-        p = estimate.p_within(margin) if word == SAME else estimate.p()
+        p = estimate.p_within(margin) if word == SAME and margin is not None else estimate.p()
         return cls(metric, estimate.value, low, high, word, n, over, p=p, df=estimate.df, error=estimate.error,
-                   **more)
+                   margin=margin, **more)
 
     @property
     def counted(self) -> str:

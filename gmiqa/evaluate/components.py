@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from gmiqa.evaluate.agreement import CELLS, Array, Metric
 from gmiqa.evaluate.claims import LEVEL
@@ -35,7 +35,7 @@ class Estimate:
     df: float = float("nan")
 
     def bounds(self, level: float = LEVEL) -> tuple[float, float]:
-        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.error if self.error else 0.0
+        half = float(special.stdtrit(self.df, (1 + level) / 2)) * self.error if self.error else 0.0
         return self.value - half, self.value + half
 
     def p(self, at: float = 0.0) -> float:
@@ -50,7 +50,7 @@ class Estimate:
     def _tail(self, distance: float) -> float:
         if self.error == 0:
             return 0.5 if distance == 0 else float(distance < 0)
-        return float(stats.t.sf(distance / self.error, self.df))
+        return float(special.stdtr(self.df, -distance / self.error))
 
 
 def crossed(table: Array) -> Estimate:
@@ -82,14 +82,14 @@ def _one_way(mean: float, values: Array) -> Estimate:
 
 
 def complete(table: Array) -> tuple[Array, str]:
-    """The table without its incomplete rows, or columns where that loses fewer cells; and what was lost, in words."""
-    there = np.isfinite(table)
-    if there.all():
-        return table, ""
-    rows, columns = there.all(1), there.all(0)
-    by_row = rows.sum() * table.shape[1] >= columns.sum() * table.shape[0]
-    kept = table[rows] if by_row else table[:, columns]
-    return kept, f"{table.size - kept.size} of {table.size} differences left out: their row or column is not complete"
+    """The table without what has gaps, the row or column with the most of them first; and what was lost, in words."""
+    kept = table
+    while kept.size and not (there := np.isfinite(kept)).all():
+        rows, columns = there.mean(1), there.mean(0)
+        by_row = rows.min() <= columns.min()
+        kept = np.delete(kept, rows.argmin() if by_row else columns.argmin(), 0 if by_row else 1)
+    lost = table.size - kept.size
+    return kept, f"{lost} of {table.size} differences left out: their row or column is not complete" if lost else ""
 
 
 def left_out(of: Array, units: int, limit: int = BLOCKS, seed: int = 0) -> Array:

@@ -134,7 +134,7 @@ def all_reach(parts: list, margin: float = 0.0) -> tuple[str, float]:
     """
     if not all(np.isfinite(found.error) for found, _, _ in parts):
         return UNDECIDED, float("nan")
-    bars = [(found, float(scale(np.asarray(bar))), float(scale(np.asarray(bar - margin)))) for found, scale, bar in parts]
+    bars = [(found, float(scale(np.array(bar))), float(scale(np.array(bar - margin)))) for found, scale, bar in parts]
     above = max(found.p(least) if found.value > least else 1.0 for found, _, least in bars)
     below = float(holm([found.p(bar) if found.value < bar else 1.0 for found, bar, _ in bars]).min())
     if above < 1 - LEVEL:

@@ -108,10 +108,14 @@ def run(make: Callable[[], Any], folds: Iterable[Fold], method: str) -> pd.DataF
 
 def units(frame: pd.DataFrame) -> np.ndarray | None:
     """The labels to resample by: reference, else group, else none (single pictures)."""
-    for column in ("reference", "group"):
-        if column in frame and frame[column].notna().all() and frame[column].astype(str).ne("").all():
-            return frame[column].to_numpy()
-    return None
+    column = _unit_column(frame)
+    return frame[column].to_numpy() if column else None
+
+
+def _unit_column(frame: pd.DataFrame) -> str:
+    filled = (c for c in ("reference", "group") if c in frame and frame[c].notna().all()
+              and frame[c].astype(str).ne("").all())  # fmt: skip
+    return next(filled, "")
 
 
 def scores(
@@ -156,9 +160,9 @@ def compared(
         return Comparison(metric, nan, nan, nan, "undecided", 0, note=f"{a} and {b} have no test picture in common")
     each, word = [], ""
     for _, part in pairs.groupby("fold", sort=False):
-        groups, word = units(part), "pictures" if units(part) is None else "groups"
-        each.append(compare(part["prediction"], part["prediction_b"], part["target"], metric, groups, bootstrap, seed,
-                            margin=margin))  # fmt: skip
+        word = f"{_unit_column(part) or 'picture'}s"
+        each.append(compare(part["prediction"], part["prediction_b"], part["target"], metric, units(part), bootstrap,
+                            seed, margin=margin, over=word))  # fmt: skip
     if len(each) == 1:
         return each[0]
     errors = np.array([c.error for c in each])

@@ -76,12 +76,6 @@ class Table:
             "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
         ])  # fmt: skip
 
-    def flat(self) -> pd.DataFrame:
-        """One header row, for what shows plain tables; columns without a number are left out where others have some."""
-        frame = self.frame.dropna(how="all", axis=1)
-        frame = frame if len(frame.columns) else self.frame.loc[:, [c[1] in RISES for c in self.frame.columns]]
-        return frame.set_axis([" ".join(part for part in c if part) for c in frame.columns], axis=1)
-
     def save(self, folder: Path, name: str) -> list[Path]:
         """name.csv (full precision), name.md and name.tex in the folder."""
         paths = [Path(folder) / f"{name}.{ending}" for ending in ("csv", "md", "tex")]
@@ -120,7 +114,7 @@ def overall(
 
 
 def mean_over_folds(scored: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `protocols.scores` with a dataset column -> one row per method, dataset, type and metric; with its folds."""
+    """Rows of `protocols.scores` with a dataset column -> one per method, dataset, type and metric, with its folds."""
     grouped = scored.groupby(["method", "dataset", "type", "metric"], sort=False)
     names = grouped["fold"].agg(lambda folds: ", ".join(dict.fromkeys(folds)))
     return grouped[["value", "n"]].mean().assign(folds=grouped["fold"].nunique(), fold_names=names).reset_index()
@@ -131,8 +125,10 @@ def run_on(ours: pd.DataFrame) -> str:
     if "folds" not in ours or ours.empty:
         return ""
     rows = ours.drop_duplicates(["method", "folds"])
-    what = {row.method: f"the mean of {row.folds} splits" if row.folds > 3 else
-            f"the mean of {row.fold_names}" if row.folds > 1 else f"{row.fold_names} alone" for row in rows.itertuples()}
+    what = {}
+    for row in rows.itertuples():
+        mean = f"the mean of {f'{row.folds} splits' if row.folds > 3 else row.fold_names}"
+        what[row.method] = mean if row.folds > 1 else f"{row.fold_names} alone"
     if len(set(what.values())) == 1:
         return f" Ours: {next(iter(what.values()))}."
     return f" Ours: {'; '.join(f'{method} {text}' for method, text in what.items())}."

@@ -186,7 +186,7 @@ class Stage:
         if source not in ("paper", "ours"):
             raise UserError(f"claim: source '{source}' is neither paper nor ours")
         if outcome == "no difference" and margin is None:
-            raise UserError("claim: 'no difference' needs the margin that no difference is larger than; pass margin=...")
+            raise UserError("claim: 'no difference' needs the margin that it was judged by; pass margin=...")
         entry = {"claim": claim, "source": source, "value": value, "outcome": outcome, "n": n, "evidence": evidence,
                  "margin": margin, "family": family, "unit": unit, "runs": runs, "p": p, "low": low, "high": high}
         # A cell run twice in JupyterLab replaces its claim.
