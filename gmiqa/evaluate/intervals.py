@@ -16,9 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from gmiqa.evaluate.agreement import CELLS, METRICS, Array, Metric, fit
+from gmiqa.evaluate.claims import LEVEL
 from gmiqa_core.errors import UserError
-
-LEVEL = 0.95  # of every interval
 
 
 def vector(x: Any, name: str) -> Array:

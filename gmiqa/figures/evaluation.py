@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OUTCOME = {"better": ("^", PALETTE[0]), "worse": ("v", PALETTE[3]), "undecided": ("o", MUTED)}
+OUTCOME = {"better": ("^", PALETTE[0]), "worse": ("v", PALETTE[3]), "no difference": ("s", PALETTE[2]),
+           "undecided": ("o", MUTED)}  # fmt: skip
 
 
 def _intervals(ax: Axes, y: np.ndarray, table: pd.DataFrame, colour: str, marker: str = "o", label: str = "") -> None:

@@ -26,7 +26,7 @@ from gmiqa.runs.parameter_cell import given
 from gmiqa.settings import STAGES, TABLE, Settings, load, stage_parameters
 from gmiqa_core.errors import UserError, did_you_mean
 
-OUTCOMES = ("holds", "does not hold", "undecided", "not run here")
+OUTCOMES = ("holds", "does not hold", "no difference", "undecided", "not run here")
 CHAIN = "GMIQA_CHAIN"  # the chain's message to its notebook: JSON with the key and the sources of the parameters
 READ = "read.txt"  # the parameters that were read
 CLOSED = "stage.json"  # what the notebook hands to the chain, which writes run.json after the notebook is saved
@@ -177,14 +177,26 @@ class Stage:
         print(f"{name}: {shown}{interval}{' ' + unit if unit else ''}{count}{'. ' + text if text else ''}")
 
     def claim(self, claim: str, source: str, value: Any = None, outcome: str = "not run here", n: int | None = None,
-              evidence: str = "") -> None:
-        """A claim of the ``paper`` or of ``ours``, our value, and whether it holds at this size."""
+              evidence: str = "", *, margin: float | None = None, family: str = "", unit: str = "",
+              runs: int | None = None, p: float | None = None, low: float | None = None, high: float | None = None
+              ) -> None:
+        """A claim of the ``paper`` or of ``ours``, our value, and whether it holds at this size.
+
+        ``n`` counts independent things, ``unit`` names them, ``runs`` counts the trainings behind each; ``low`` and
+        ``high`` bound the 95 % interval. ``margin`` is the smallest difference that matters. The report corrects the
+        claims of one ``family`` together, by their p values.
+        """
         if outcome not in OUTCOMES:
             raise UserError(f"claim: outcome '{outcome}' is not one of {', '.join(OUTCOMES)}")
         if source not in ("paper", "ours"):
             raise UserError(f"claim: source '{source}' is neither paper nor ours")
-        self._entries["claims"].append({"claim": claim, "source": source, "value": plain(value), "outcome": outcome,
-                                        "n": plain(n), "evidence": evidence})
+        if outcome == "no difference" and margin is None:
+            raise UserError("claim: 'no difference' needs the margin that it was judged by; pass margin=...")
+        entry = {"claim": claim, "source": source, "value": value, "outcome": outcome, "n": n, "evidence": evidence,
+                 "margin": margin, "family": family, "unit": unit, "runs": runs, "p": p, "low": low, "high": high}
+        # A cell run twice in JupyterLab replaces its claim.
+        others = [old for old in self._entries["claims"] if old["claim"] != claim]
+        self._entries["claims"] = [*others, {name: plain(v) for name, v in entry.items()}]
         print(f"{outcome}: {claim}" + (f" ({value})" if value is not None else ""))
 
     @property
