@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--high", type=float, default=1.0)
     parser.add_argument("--pristine", default="embedded", help="folder of undistorted pictures to pre-train on")
-    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa_core.mobilenet")
+    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa.mobilenet")
     parser.add_argument("--imagenet-lr", type=float, default=3e-4)
     parser.add_argument("--side", type=int, default=224, help="longer side of what the networks see")
     parser.add_argument("--crop", type=int, default=144)

@@ -20,9 +20,10 @@ from gmiqa.data.distortions import LEVELS, TYPES, calibration, type_id
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Content, Pool, RecordPool
 from gmiqa_core import finetuning, meta_learning, network, pretraining
-from gmiqa_core.distillation import Distillation
+from gmiqa.distillation import Distillation
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
 from gmiqa_core.network import GMIQA, QualityRegressor
+from gmiqa_core.prediction import predict
 from gmiqa_core.pretraining import GraphObjective
 from gmiqa_core.training import History, Report
 
@@ -234,6 +235,24 @@ def metaqap_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
                 background=p.qap_pretrain_steps * p.qap_batch > 4 * p.qap_images)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """SROCC, RMSE and likelihood on pictures held out of the training part."""
+
+    pictures: Pictures
+    batch: int
+
+    def __call__(self, model: GMIQA) -> dict[str, float]:
+        from scipy.stats import spearmanr
+
+        scores = predict(model, self.pictures.pictures, batch=self.batch)
+        quality, spread = self.pictures.quality.numpy(), self.pictures.spread.numpy()
+        error = quality - scores.mu
+        nll = np.mean((error**2 + spread**2) / (2 * scores.sigma**2) + np.log(scores.sigma))
+        return {"score": float(np.nan_to_num(spearmanr(scores.mu, quality).statistic, nan=-1.0)),
+                "rmse": float(np.sqrt(np.mean(error**2))), "nll": float(nll)}
+
+
 def finetune_steps(p: Any, pictures: int) -> int:
     """Steps of fine-tuning: `finetune_epochs` over so many pictures, or `finetune_steps`."""
     return p.finetune_epochs * max(1, pictures // p.finetune_batch) or p.finetune_steps
@@ -266,6 +285,7 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
     """Train `model` on the scores of a target set; a share of the steps draws synthetic graphs from `pool`."""
     steps = finetune_steps(p, len(scored.train))
     model = finetuning.with_graph(model, p.finetune_graph)
+    evaluate = Validation(scored.validation, p.finetune_batch) if scored.validation is not None else None
     how = finetuning.ScoreTraining(
         loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
         lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)

@@ -17,7 +17,7 @@ from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
-from gmiqa_core.mobilenet import MobileNetV2
+from gmiqa_core.shapes import by_shape
 
 TYPES = 25
 # our name -> torchvision's builder, and the attribute that holds its classifier
@@ -51,8 +51,6 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
         raise UserError(f"there is no base network '{name}'{did_you_mean(name, BACKBONES)}; "
                         f"choose from {', '.join(BACKBONES)}.")
     builder, head = BACKBONES[name]
-    if name == "mobilenet_v2" and start not in ("random", "imagenet"):
-        return MobileNetV2(start), f"the ImageNet weights of {Path(start).name}"
     if not builder:
         if start == "imagenet":
             raise UserError("the base network 'small' has no ImageNet weights; start it at random.")
@@ -80,7 +78,8 @@ class QualityNetwork(nn.Module):
     """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores it was fitted to.
 
     name    one of BACKBONES
-    start   `random`; `imagenet` for torchvision's weights; for mobilenet_v2 also a file of weights, see MobileNetV2
+    start   `random`; `imagenet` for torchvision's weights
+    trunk   a network of one's own, (n,3,H,W) -> (n,width), in their place; `start` then says what it started from
     """
 
     mean: Tensor
@@ -88,10 +87,10 @@ class QualityNetwork(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, name: str = "small", start: str = "random"):
+    def __init__(self, name: str = "small", start: str = "random", trunk: nn.Module | None = None):
         super().__init__()
         self.name = name
-        self.trunk, self.start = _trunk(name, start)
+        self.trunk, self.start = _trunk(name, start) if trunk is None else (trunk, start)
         self.trunk.eval()
         with torch.no_grad():
             width = self.trunk(torch.zeros(1, 3, 64, 64)).shape[1]
@@ -105,7 +104,8 @@ class QualityNetwork(nn.Module):
     @property
     def precision(self) -> str:
         """Arithmetic of training.train; on a CPU torchvision's own networks are slower in bf16 than in fp32."""
-        return "auto" if isinstance(self.trunk, Small | MobileNetV2) or self.centre.device.type == "cuda" else "fp32"
+        torchvisions = type(self.trunk).__module__.startswith("torchvision")
+        return "fp32" if torchvisions and self.centre.device.type != "cuda" else "auto"
 
     def features(self, x: Tensor) -> Tensor:
         return self.trunk((x - self.mean) / self.std).float()
@@ -189,12 +189,6 @@ def predict(model: QualityNetwork, pictures: list[Tensor], batch: int = 16) -> n
     """(n,) qualities of uint8 pictures (3,H,W), whole; pictures of one size share a batch."""
     model.eval()
     result = np.zeros(len(pictures))
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for i, picture in enumerate(pictures):
-        sizes.setdefault(tuple(picture.shape), []).append(i)
-    for rows in sizes.values():
-        for k in range(0, len(rows), batch):
-            chunk = rows[k : k + batch]
-            x = torch.stack([pictures[i] for i in chunk]).to(model.centre.device)
-            result[chunk] = model(to_float(x)).cpu().numpy()
+    for index, stacked in by_shape(pictures, batch):
+        result[index] = model(to_float(stacked.to(model.centre.device))).cpu().numpy()
     return result

@@ -1,6 +1,6 @@
 """Prediction: pictures -> quality mu in [0,1], higher is better, and its spread sigma."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gmiqa_core.batch import random_window, to_float
 from gmiqa_core.network import GMIQA
+from gmiqa_core.shapes import by_shape
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def predict(model: GMIQA, pictures: Sequence[Tensor], batch: int = 8, crops: int
     model.eval()
     device = next(model.parameters()).device
     mu, sigma = np.zeros(len(pictures)), np.zeros(len(pictures))
-    for index, stacked in _equal_sizes(pictures, batch):
+    for index, stacked in by_shape(pictures, batch):
         shown = [torch.stack([crop_of(p, k, crop, turn, (seed, i)) for i, p in zip(index, stacked, strict=True)])
                  for k in range(crops)] or [stacked]
         if flip:
@@ -61,23 +62,3 @@ def crop_of(picture: Tensor, k: int, crop: int, turn: bool = False, seed: tuple[
     height, width = (min(crop, side) for side in picture.shape[1:])
     part = random_window(picture, height, width, np.random.default_rng((*seed, k)))
     return torch.rot90(part, k, (1, 2)) if turn else part
-
-
-def _equal_sizes(pictures: Sequence[Tensor], batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Batches (positions, uint8 (n,3,H,W)) of pictures that share a size; at most a few batches are in memory."""
-    waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
-    for start in range(0, len(pictures), 4 * batch):
-        for i, picture in enumerate(pictures[start: start + 4 * batch], start):
-            group = waiting.setdefault(picture.shape, [])
-            group.append((i, picture))
-            if len(group) == batch:
-                yield np.array([i for i, _ in group]), torch.stack([p for _, p in waiting.pop(picture.shape)])
-        if sum(map(len, waiting.values())) > 8 * batch:
-            yield from _rest(waiting)
-    yield from _rest(waiting)
-
-
-def _rest(waiting: dict[torch.Size, list[tuple[int, Tensor]]]) -> Iterator[tuple[np.ndarray, Tensor]]:
-    while waiting:
-        _, group = waiting.popitem()
-        yield np.array([i for i, _ in group]), torch.stack([p for _, p in group])

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from gmiqa.data.pictures import Pictures
 from gmiqa_core import finetuning, network
-from gmiqa_core.distillation import TAPS, Distillation
+from gmiqa.distillation import TAPS, Distillation
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork
-from gmiqa_core.mobilenet import MobileNetV2
+from gmiqa.mobilenet import MobileNetV2
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from gmiqa import recipes
 from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Content
@@ -85,7 +86,7 @@ def test_zero_backbone_rate_leaves_the_backbone(tmp_path, model):
 def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, graph):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     tuned, _ = finetuning.finetune(finetuning.with_graph(model, graph), pictures(), HOW, steps=2, folder=tmp_path,
-                                   validation=pictures(6))
+                                   evaluate=recipes.Validation(pictures(6), 4))
     assert tuned.config["finetune_graph"] == graph
     if graph != "singleton":
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

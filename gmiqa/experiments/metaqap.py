@@ -18,6 +18,7 @@ from gmiqa.evaluate import Comparison, compare, repeated, srocc
 from gmiqa.evaluate.protocols import units
 from gmiqa.experiments.folds import FAILURES, Fitted, Member, OutOfFold, out_of_fold
 from gmiqa.experiments.stacking import Stack
+from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
 
@@ -92,7 +93,7 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
         torch.manual_seed(seed)
         begun["random"].append(QualityNetwork(backbone).to(pool.device))
     try:
-        begun["ImageNet"] = [QualityNetwork(backbone, imagenet).to(pool.device) for _ in seeds]
+        begun["ImageNet"] = [_imagenet(backbone, imagenet).to(pool.device) for _ in seeds]
     except UserError as error:
         reason = str(error)
     for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
@@ -100,6 +101,13 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
         pretrain(model, pool, steps=steps, folder=folder / f"pretrain_{backbone}_{seed}", batch=batch, lr=lr, seed=seed)
         begun["quality-aware"].append(model)
     return begun, reason
+
+
+def _imagenet(backbone: str, weights: str) -> QualityNetwork:
+    """The base network from torchvision's weights, or MobileNetV2 from a file of its own."""
+    if backbone == "mobilenet_v2" and weights != "imagenet":
+        return QualityNetwork(backbone, f"the ImageNet weights of {Path(weights).name}", MobileNetV2(weights))
+    return QualityNetwork(backbone, weights)
 
 
 def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmiqa_core.errors import UserError
-from gmiqa_core.mobilenet import MobileNetV2
+from gmiqa.mobilenet import MobileNetV2
 
 TAPS = {6: 8, 10: 16, 13: 16, 16: 32}  # block of MobileNetV2 -> stride of its map
 
