@@ -124,7 +124,7 @@ def _estimate(
     note = "; ".join(text for text in (lost, reason) if text)
     if reason:
         return Estimate(NAN), count, note
-    W = left_out(of, count, resamples, seed)
+    W = left_out(of, count, resamples, seed) if count > 2 else np.ones((1, len(of)))
     made = [pseudo_values(metric, x, y, W, scaled=len(methods) == 1) for x in columns]
     sign = np.array([1.0, -1.0][: len(methods)])[:, None]
     values = (sign * np.reshape([value for value, _ in made], (len(methods), -1))).sum(0)
