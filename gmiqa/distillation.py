@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmiqa_core.errors import UserError
 from gmiqa.mobilenet import MobileNetV2
+from gmiqa_core.errors import UserError
 
 TAPS = {6: 8, 10: 16, 13: 16, 16: 32}  # block of MobileNetV2 -> stride of its map
 

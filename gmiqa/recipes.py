@@ -19,8 +19,8 @@ from gmiqa.data import datasets, synthetic
 from gmiqa.data.distortions import LEVELS, TYPES, calibration, type_id
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Content, Pool, RecordPool
-from gmiqa_core import finetuning, meta_learning, network, pretraining
 from gmiqa.distillation import Distillation
+from gmiqa_core import finetuning, meta_learning, network, pretraining
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
 from gmiqa_core.network import GMIQA, QualityRegressor
 from gmiqa_core.prediction import predict
@@ -290,7 +290,7 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
         loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
         lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)
     return finetuning.finetune(
-        model, scored.train, how, steps=steps, folder=folder, validation=scored.validation,
+        model, scored.train, how, steps=steps, folder=folder, evaluate=evaluate,
         synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
         teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
         accumulate=p.workers, seed=seed, precision=p.precision, clip=1.0, weight_decay=p.finetune_decay,

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from gmiqa.data.pictures import Pictures
-from gmiqa_core import finetuning, network
 from gmiqa.distillation import TAPS, Distillation
+from gmiqa.mobilenet import MobileNetV2
+from gmiqa_core import finetuning, network
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork
-from gmiqa.mobilenet import MobileNetV2
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ HEAVY = ("torch_geometric", "learn2learn", "gym", "umap", "numba", "skimage", "s
 # Who stands on whom, from the ground up; rooms in one row do not import each other.
 LAYERS = (
     ("core.errors", "core.files", "core.shapes"),
-    ("core.batch", "core.memory", "core.shapes", "core.files"),
+    ("core.batch", "core.memory"),
     ("core.losses",),
     ("core.backbone",),
     ("core.imagenet",),
