@@ -53,8 +53,9 @@ def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
 
 
 def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,
-             evaluate: training.Evaluate | None = None, synthetic: Callable[..., Any] | None = None, teacher: Any = None,
-             workers: int = 1, accumulate: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
+             evaluate: training.Evaluate | None = None, synthetic: Callable[..., Any] | None = None,
+             teacher: Any = None, workers: int = 1, accumulate: int = 1, seed: int = 0,
+             **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
 
     data        gmiqa's Pictures, or anything with their `batch`
