@@ -153,7 +153,7 @@ def test_the_type_loss_reaches_the_edge_builder_at_the_start_and_in_training(pre
             training.train(model, objective, steps=4, lr=1e-3, folder=tmp_path, precision="fp32", clip=5.0)
         share, entries = edge_gradient(model, n, objective)
         assert share > least
-        assert bool((entries > 0).all()) and float((entries.std(-1) / entries.mean(-1)).min()) > 5e-3
+        assert bool((entries > 0).all()) and float((entries.std(-1) / entries.mean(-1)).min()) > 1e-3
 
 
 @pytest.mark.parametrize("wrong", [dict(level_loss="l1"), dict(level_target="grade"), dict(sizes=())])
