@@ -114,13 +114,13 @@ def test_support_and_query_share_no_content(sizes):
 
 
 @pytest.mark.parametrize("sizes", [(5, 5), (10, 10), (5, 10)])
-def test_a_task_shows_no_picture_twice_and_all_levels_alike(sizes):
-    p = pool(per_cell=4, reuse=20, filled=True)
+def test_a_task_shows_hardly_a_picture_twice_and_all_levels(sizes):
+    p = pool(contents=pristine(16), per_cell=4, reuse=20, filled=True)
     for step in range(4):
         for part in p.task(step, 10, *sizes):
             shown = list(zip(part.content.tolist(), part.level.tolist(), strict=True))
             counts = np.bincount(part.level.numpy(), minlength=6)[1:]
-            assert len(set(shown)) >= len(shown) - 1 and counts.max() - counts.min() <= 1
+            assert len(set(shown)) >= len(shown) - 1 and counts.min() > 0 and counts.max() - counts.min() <= 2
 
 
 def test_a_filled_window_has_its_length_from_the_start_and_moves_on():
