@@ -73,6 +73,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     given = {"data": str(pristine), "dataset": "folder", "dataset_path": str(folder), "csv": str(folder / "scores.csv"),
              "csv_group": "group", "max_side": 64, "split": "0"}
     (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
+    torch.manual_seed(0)
     checkpoints.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
     tables = release(tmp_path / "run", tmp_path / "out", sizes=Sizes(regression=300, types=60, local_quality=2))
     assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}

@@ -50,7 +50,8 @@ def _metrics(frame: pd.DataFrame, truth: np.ndarray, groups: np.ndarray) -> pd.D
 
 def _sigma(sigma: pd.Series, error: pd.Series) -> pd.DataFrame:
     """Mean sigma and mean error, on 0..100, of the four quarters of pictures by sigma."""
-    quarter = pd.qcut(sigma, 4, labels=["lowest quarter", "second", "third", "highest quarter"]).rename("sigma part")
+    labels = ["lowest quarter", "second", "third", "highest quarter"]
+    quarter = pd.qcut(sigma.rank(method="first"), 4, labels=labels).rename("sigma part")  # ranks have no ties
     return pd.DataFrame({"mean sigma": 100 * sigma.groupby(quarter, observed=True).mean(),
                          "mean absolute error": 100 * error.groupby(quarter, observed=True).mean(),
                          "n": sigma.groupby(quarter, observed=True).size()})
