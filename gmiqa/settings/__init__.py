@@ -83,8 +83,8 @@ class Settings(Mapping[str, Any]):
         """
         checked = {}
         for name, value in values.items():
-            if name not in self._values:
-                raise KeyError(f"no parameter '{name}' here{did_you_mean(name, self._values)}")
+            if name not in TABLE:
+                raise KeyError(f"no parameter '{name}'{did_you_mean(name, TABLE)}")
             checked[name] = TABLE[name].convert(value)
         sources = self.source | dict.fromkeys(checked, source)
         return Settings(self._values | checked, sources, (self, frozenset(checked)))

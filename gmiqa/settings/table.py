@@ -41,8 +41,8 @@ _PARAMETERS = [
     # shared by several stages
     P("preset", str, "quick", "network preset", choices=PRESETS, stages=BUILT),
     P("imagenet", str, "none", "backbone start: none, torchvision or a weights file", stages=BUILT),
-    P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"), stages=TRAINED,
-      only_if="ablation_rows=none"),  # no such row: notebook 60 trains in single precision, whatever this says
+    P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"),
+      stages=(META, GRAPH, FINETUNE)),  # the ablations train in single precision
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
       stages=TRAINED),
