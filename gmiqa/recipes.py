@@ -7,7 +7,6 @@ same training everywhere. `p` holds settings by name: a stage's, or those of `se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from gmiqa.data import datasets, synthetic
-from gmiqa.data.distortions import LEVELS, TYPES, calibration, type_id
-from gmiqa.data.pictures import Pictures, synthetic_target
+from gmiqa.data import datasets
+from gmiqa.data.distortions import LEVELS, calibration
 from gmiqa.data.synthetic import Content, Pool, RecordPool
 from gmiqa.distillation import Distillation
+from gmiqa.targets import References as References
+from gmiqa.targets import TargetSet, Validation, trained_types
+from gmiqa.targets import held_out_types as held_out_types
+from gmiqa.targets import metaqap_target as metaqap_target
+from gmiqa.targets import references as references
+from gmiqa.targets import target as target
 from gmiqa_core import finetuning, meta_learning, network, pretraining
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
 from gmiqa_core.network import GMIQA, QualityRegressor
-from gmiqa_core.prediction import predict
 from gmiqa_core.pretraining import GraphObjective
 from gmiqa_core.training import History, Report
 
 Trained = tuple[GMIQA, History]
-
-
-@dataclass(frozen=True)
-class References:
-    """Pristine pictures, split before anything else: no two parts share one."""
-
-    train: list[Content]
-    validation: list[Content]
-    test: list[Content]
-
-
-def references(p: Any) -> References:
-    """The pristine pictures of `data`, in three parts."""
-    return References(*synthetic.split_contents(synthetic.contents(p.data), p.seed))
-
-
-def held_out_types(p: Any) -> list[int]:
-    """Types that no pre-training sees."""
-    return [type_id(name) for name in p.held_out]
-
-
-def trained_types(p: Any) -> list[int]:
-    """Types of pre-training."""
-    held_out = held_out_types(p)
-    return [t.id for t in TYPES if t.id not in held_out]
 
 
 # -- the network
@@ -185,72 +163,11 @@ def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, rep
 # -- fine-tuning (notebook 40)
 
 
-@dataclass(frozen=True)
-class TargetSet:
-    """Scored pictures to learn from, to choose the step on (None: the last step counts) and to test on."""
-
-    train: Pictures
-    validation: Pictures | None
-    test: Pictures
-    title: str
-    axis: str
-    dataset: datasets.Dataset | None = None
-
-    @property
-    def synthetic(self) -> bool:
-        return self.dataset is None
-
-
-def target(p: Any, of: References) -> TargetSet:
-    """The target: a data set as its authors ship it, or KADID-calibrated scores on references of `of`."""
-    if p.dataset == "synthetic":
-        train, test = synthetic_target(of.validation[:12], of.test[: p.finetune_contents],
-                                       held_out_types(p) or trained_types(p), p.finetune_labels, p.max_side, p.seed)
-        return TargetSet(train, None, test, "synthetic, KADID-calibrated scores", "KADID-calibrated score")
-    dataset = datasets.from_parameters(p)
-    split = datasets.split(dataset, p.split)
-    learn, choose, test = (Pictures.read(dataset, rows, p.max_side)
-                           for rows in (split.train, split.validation, split.test))
-    return TargetSet(learn, choose if len(choose) else None, test, f"{dataset.title}, split {split.name}",
-                     f"human score of {dataset.title}, in [0,1]", dataset)
-
-
-def metaqap_target(p: Any, of: References) -> TargetSet:
-    """The target of MetaQAP's base networks, longer side at most `qap_side`; the stack needs no validation part."""
-    if p.dataset == "synthetic":
-        types = [type_id(name) for name in p.qap_types]
-        train, test = (Pictures.of_cells(part, types, p.qap_side, p.seed) for part in (of.validation, of.test))
-        return TargetSet(train, None, test, f"pseudo-scores of {len(types)} distortion types", "pseudo-score")
-    dataset = datasets.from_parameters(p)
-    split = datasets.split(dataset, p.split)
-    train, test = (Pictures.read(dataset, rows, p.qap_side)
-                   for rows in (np.concatenate([split.train, split.validation]), split.test))
-    return TargetSet(train, None, test, f"human scores of {dataset.title}", "human score", dataset)
-
-
 def metaqap_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
     """Distorted pictures of quality-aware pre-training."""
     return Pool(contents, crop=p.qap_crop, max_side=p.qap_side, per_cell=max(1, p.qap_images // 125), reuse=4,
                 draws=p.qap_batch, seed=p.seed, device=device,
                 background=p.qap_pretrain_steps * p.qap_batch > 4 * p.qap_images)
-
-
-@dataclass(frozen=True)
-class Validation:
-    """SROCC, RMSE and likelihood on pictures held out of the training part."""
-
-    pictures: Pictures
-    batch: int
-
-    def __call__(self, model: GMIQA) -> dict[str, float]:
-        from scipy.stats import spearmanr
-
-        scores = predict(model, self.pictures.pictures, batch=self.batch)
-        quality, spread = self.pictures.quality.numpy(), self.pictures.spread.numpy()
-        error = quality - scores.mu
-        nll = np.mean((error**2 + spread**2) / (2 * scores.sigma**2) + np.log(scores.sigma))
-        return {"score": float(np.nan_to_num(spearmanr(scores.mu, quality).statistic, nan=-1.0)),
-                "rmse": float(np.sqrt(np.mean(error**2))), "nll": float(nll)}
 
 
 def finetune_steps(p: Any, pictures: int) -> int:

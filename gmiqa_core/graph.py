@@ -12,16 +12,13 @@ import importlib
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEAST_VARIANCE = 1e-10  # of the edges of a graph, below which they count as equal
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 
 def full(x: Tensor) -> Tensor:
@@ -228,21 +225,3 @@ class ScoreHead(GaussianHead):
 
     def __init__(self, node_width: int, edge_width: int, hidden: int):
         super().__init__(node_width + edge_width, hidden)
-
-
-def distortion_graph(V: Tensor, E: Tensor, adjacency: str = "mean", **per_node: Tensor | list) -> Data:
-    """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
-    edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
-    whatever is given `per_node`, for example level=, severity=, content=, image=.
-    """
-    n = len(V)
-    unit = F.normalize(V.detach(), dim=-1)
-    index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
-    return geometric("data").Data(
-        x=V.detach().cpu(),
-        edge_index=index,
-        edge_attr=E.detach().reshape(n * n, -1).cpu(),
-        edge_cosine=(unit @ unit.T).flatten().cpu(),
-        edge_weight=type_adjacency(E.detach(), adjacency).flatten().cpu(),
-        **per_node,
-    )

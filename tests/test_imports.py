@@ -28,7 +28,7 @@ LAYERS = (
     ("data", "features"),
     ("evaluate",),
     ("baselines", "score"),
-    ("mobilenet",),
+    ("mobilenet", "targets"),
     ("distillation",),
     ("recipes",),
     ("experiments",),

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
+from gmiqa_core.graph import geometric, type_adjacency
 from gmiqa_core.losses import level_loss
 from gmiqa_core.network import GMIQA, build
 
@@ -136,3 +138,21 @@ def _read(model: GMIQA, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     E = model.edges(V) if model.config["graph"] == "full" else None
     mu, sigma = model.level(V, E)
     return model.type_code(V, E).cpu(), mu.cpu(), sigma.cpu()
+
+
+def distortion_graph(V: Tensor, E: Tensor, adjacency: str = "mean", **per_node: Tensor | list) -> Any:
+    """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
+    edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
+    whatever is given `per_node`, for example level=, severity=, content=, image=.
+    """
+    n = len(V)
+    unit = F.normalize(V.detach(), dim=-1)
+    index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
+    return geometric("data").Data(
+        x=V.detach().cpu(),
+        edge_index=index,
+        edge_attr=E.detach().reshape(n * n, -1).cpu(),
+        edge_cosine=(unit @ unit.T).flatten().cpu(),
+        edge_weight=type_adjacency(E.detach(), adjacency).flatten().cpu(),
+        **per_node,
+    )
