@@ -105,7 +105,8 @@ class _Trainer:
         self.last_path, self.best_path, self.csv = (self.folder / n for n in ("last.ckpt", "best.ckpt", "metrics.csv"))
         device = next(model.parameters()).device
         self.device, self.dtype = device, arithmetic(loop.precision, device)
-        self.identity = {**(identity or {}), **loop.identity(self.dtype), "start": self.ranks.share(resume.fingerprint(model))}
+        start = self.ranks.share(resume.fingerprint(model))
+        self.identity = {**(identity or {}), **loop.identity(self.dtype), "start": start}
         if device.type == "cpu":
             keep_memory()
         if loop.channels_last:
@@ -228,10 +229,10 @@ class _Trainer:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows] if mode == "w" else rows)
 
     def _state(self) -> dict[str, Any]:
-        return {"identity": self.identity, "model": resume.copy_state(self.model), "optimizer": self.optimizer.state_dict(),
-                "step": self.step, "average": self.average, "random": resume.random_states(), "best": self.best,
-                "stale": self.stale, "stopped": self.stopped, "recent": self.recent, "pending": self.pending,
-                "rows": self.rows, "seconds": time.monotonic() - self.begin}
+        names = ("identity", "step", "average", "best", "stale", "stopped", "recent", "pending", "rows")
+        return {name: getattr(self, name) for name in names} | {
+            "model": resume.copy_state(self.model), "optimizer": self.optimizer.state_dict(),
+            "random": resume.random_states(), "seconds": time.monotonic() - self.begin}
 
     def _resume(self) -> None:
         """Take up the run in the folder if it is this one; else keep its checkpoint under another name."""
