@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--contents", type=int, default=7)
     args = parser.parse_args()
     scorer = Scorer(args.checkpoint, "cpu")
-    found = synthetic.contents(args.folder or "embedded")
+    found = synthetic.references(args.folder or "embedded")
     contents = [c for c in found if c.kind != "generated"][: args.contents]
     print(f"{args.checkpoint or 'the bundled model'}: {len(contents)} contents")
 

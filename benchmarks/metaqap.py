@@ -60,7 +60,7 @@ def main() -> None:
     train = Pictures.read(dataset, part.train, args.side)
     print(f"{args.folder}: {len(part.train):,} training and {len(part.test):,} test pictures", flush=True)
 
-    pool = synthetic.Pool(synthetic.contents(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
+    pool = synthetic.Pool(synthetic.references(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
                           reuse=8, device=args.device, background=False)
     pretraining = dict(steps=args.pretrain_steps, folder=args.work, batch=args.batch)
     begun, missing = starts("small", pool, [0], lr=1e-3, **pretraining)

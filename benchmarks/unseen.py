@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 16])
     args = parser.parse_args()
     model, facts = checkpoints.load(args.checkpoint, "cpu")
-    contents = synthetic.contents(args.folder, limit=args.contents)
+    contents = synthetic.references(args.folder, limit=args.contents)
     side = args.side or int(facts.get("max_side") or 512)
     how = prediction.as_tuned(facts if args.views is None else {**facts, "views": args.views})
 

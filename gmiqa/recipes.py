@@ -16,7 +16,7 @@ from torch import nn
 
 from gmiqa.data import datasets
 from gmiqa.data.distortions import LEVELS, calibration
-from gmiqa.data.synthetic import Content, Pool, RecordPool
+from gmiqa.data.synthetic import Pool, RecordPool, Reference
 from gmiqa.distillation import Distillation
 from gmiqa.targets import References as References
 from gmiqa.targets import TargetSet, Validation, trained_types
@@ -59,7 +59,7 @@ def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
 # -- meta-learning (notebook 20)
 
 
-def meta_pool(p: Any, contents: list[Content], device: Any = "cpu",
+def meta_pool(p: Any, contents: list[Reference], device: Any = "cpu",
               types: list[int] | None = None) -> Pool | RecordPool:
     """Distorted pictures of meta-training on these types (None: all that are not held out): enough of each level for
     the steps that draw on them, and so many that a task shows none twice."""
@@ -70,7 +70,7 @@ def meta_pool(p: Any, contents: list[Content], device: Any = "cpu",
                  device=device)
 
 
-def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool | RecordPool:
+def _pool(p: Any, contents: list[Reference], source: str, **options: Any) -> Pool | RecordPool:
     """Pictures to pre-train on: contents distorted as needed, or the training part of a data set that has types, levels
     and references (KADID-10k), with its own scores."""
     options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed}
@@ -123,7 +123,7 @@ def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
 # -- graph pre-training (notebook 30)
 
 
-def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+def graph_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures of graph pre-training."""
     draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
     return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
@@ -163,7 +163,7 @@ def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, rep
 # -- fine-tuning (notebook 40)
 
 
-def metaqap_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool:
+def metaqap_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool:
     """Distorted pictures of quality-aware pre-training."""
     return Pool(contents, crop=p.qap_crop, max_side=p.qap_side, per_cell=max(1, p.qap_images // 125), reuse=4,
                 draws=p.qap_batch, seed=p.seed, device=device,
@@ -179,7 +179,7 @@ def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
     return p.finetune_graph_sizes, max(4, p.finetune_batch // 2), 2 * p.finetune_batch
 
 
-def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+def branch_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
     draws = pretraining.draws_a_step(*_branch_sizes(p))
     return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,

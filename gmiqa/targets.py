@@ -10,7 +10,7 @@ import numpy as np
 from gmiqa.data import datasets, synthetic
 from gmiqa.data.distortions import TYPES, type_id
 from gmiqa.data.pictures import Pictures, synthetic_target
-from gmiqa.data.synthetic import Content
+from gmiqa.data.synthetic import Reference
 from gmiqa_core.network import GMIQA
 from gmiqa_core.prediction import predict
 
@@ -19,14 +19,14 @@ from gmiqa_core.prediction import predict
 class References:
     """Pristine pictures, split before anything else: no two parts share one."""
 
-    train: list[Content]
-    validation: list[Content]
-    test: list[Content]
+    train: list[Reference]
+    validation: list[Reference]
+    test: list[Reference]
 
 
 def references(p: Any) -> References:
     """The pristine pictures of `data`, in three parts."""
-    return References(*synthetic.split_contents(synthetic.contents(p.data), p.seed))
+    return References(*synthetic.split_references(synthetic.references(p.data), p.seed))
 
 
 def held_out_types(p: Any) -> list[int]:

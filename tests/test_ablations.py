@@ -26,13 +26,13 @@ def p():
 @pytest.fixture(scope="module")
 def contents():
     generator = torch.Generator().manual_seed(0)
-    return [synthetic.Content(f"c{k}", ("photograph", "generated")[k % 2], torch.randint(0, 256, (3, 72, 96),
+    return [synthetic.Reference(f"c{k}", ("photograph", "generated")[k % 2], torch.randint(0, 256, (3, 72, 96),
             dtype=torch.uint8, generator=generator)) for k in range(10)]  # fmt: skip
 
 
 @pytest.fixture
 def bench(p, contents, monkeypatch):
-    monkeypatch.setattr(synthetic, "contents", lambda source, limit=None: contents)
+    monkeypatch.setattr(synthetic, "references", lambda source, limit=None: contents)
     return ablations.bench(p)
 
 

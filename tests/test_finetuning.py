@@ -11,7 +11,7 @@ import torch
 from gmiqa import recipes
 from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, synthetic_target
-from gmiqa.data.synthetic import Content
+from gmiqa.data.synthetic import Reference
 from gmiqa.experiments.size_effect import size_effect
 from gmiqa_core import finetuning, losses, network, prediction, resume
 from gmiqa_core.batch import random_window
@@ -140,7 +140,7 @@ def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
 
 
 def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
-    contents = [Content(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
+    contents = [Reference(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
     few, test = synthetic_target(contents[:1], contents[1:], [10, 11], labels=6, max_side=40)
     assert len(few) == 6 and set(few.facts["type"]) <= {"jpeg", "white_noise"}
     assert len(test) == 125 and test.facts.groupby(["type", "level"]).size().eq(1).all()

@@ -104,10 +104,10 @@ def test_a_linear_branch_without_edges_is_the_mean_of_single_codes(measured):
 
 
 def test_crops_of_a_content_are_of_one_distortion():
-    from gmiqa.data.synthetic import Content
+    from gmiqa.data.synthetic import Reference
 
     picture = torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    batch = graph_controls.several_crops([Content("a", "folder", picture)] * 2, 32, types=[1, 10])
+    batch = graph_controls.several_crops([Reference("a", "folder", picture)] * 2, 32, types=[1, 10])
     assert len(batch) == 2 * 2 * 5 * 3 and batch.images.shape[1:] == (3, 32, 32)
     left, centre = batch.images[:10], batch.images[10:20]
     assert torch.equal(batch.type[:10], batch.type[10:20]) and not torch.equal(left, centre)

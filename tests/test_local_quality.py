@@ -32,7 +32,7 @@ def seeing():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [c.image for c in synthetic.contents("embedded", limit=20) if c.kind == "generated"]
+    return [c.image for c in synthetic.references("embedded", limit=20) if c.kind == "generated"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_the_second_phase_has_sharper_edges_and_stronger_levels():
 
 def test_the_distorted_quadrant_of_an_unseen_picture_is_found(seeing, learned):
     hits = []
-    for number, content in enumerate(synthetic.contents("embedded", limit=4)):
+    for number, content in enumerate(synthetic.references("embedded", limit=4)):
         x = next(synthetic.test_batches([content], types=[0], whole=(192, 256))).images[0]
         for place, kind in enumerate(("white_noise", "impulse_noise", "quantisation", "denoise_dct")):
             h, w = x.shape[1] // 2, x.shape[2] // 2
@@ -124,7 +124,7 @@ def test_a_file_gives_the_same_map_which_shares_the_score_out(seeing, learned, t
     learned.save(tmp_path / "places.safetensors")
     checkpoint = checkpoints.save(seeing, tmp_path / "model.safetensors", places="places.safetensors", max_side=256)
     scorer = Scorer(checkpoint, "cpu")
-    x = synthetic.contents("embedded", limit=1)[0].image
+    x = synthetic.references("embedded", limit=1)[0].image
     assert LocalQuality.load(tmp_path / "places.safetensors").severity(torch.rand(3, 64, 64)).shape == (4, 4)
     values = scorer.quality_map(x).values
     assert values.mean() == pytest.approx(scorer.score(x).quality, abs=2) and values.std() > 0

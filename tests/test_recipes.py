@@ -20,9 +20,9 @@ def tiny(**values):
 @pytest.fixture
 def contents(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    made = [synthetic.Content(f"c{k}", "generated", torch.randint(0, 256, (3, 72, 96), dtype=torch.uint8,
+    made = [synthetic.Reference(f"c{k}", "generated", torch.randint(0, 256, (3, 72, 96), dtype=torch.uint8,
                                                                   generator=generator)) for k in range(6)]
-    monkeypatch.setattr(synthetic, "contents", lambda source, limit=None: made)
+    monkeypatch.setattr(synthetic, "references", lambda source, limit=None: made)
     return made
 
 

@@ -22,7 +22,7 @@ from gmiqa_core.errors import UserError
 def pictures():
     """Twelve contents, each at three qualities: uint8 pictures, scores in [0,1], groups."""
     made, scores, groups = [], [], []
-    for k, content in enumerate(synthetic.contents("embedded", limit=12)):
+    for k, content in enumerate(synthetic.references("embedded", limit=12)):
         x = images.to_float(images.limit(content.image, 96))[None]
         for level in (1, 3, 5):
             made.append((distort(x, "gaussian_blur", level)[0] * 255).round().to(torch.uint8))
@@ -66,7 +66,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     pd.DataFrame({"image": names, "score": scores, "group": groups}).to_csv(folder / "scores.csv", index=False)
     pristine = tmp_path / "pristine"
     pristine.mkdir()
-    for k, content in enumerate(synthetic.contents("embedded", limit=10)):
+    for k, content in enumerate(synthetic.references("embedded", limit=10)):
         images.write(images.limit(content.image, 96), pristine / f"c{k}.png")
     stage = tmp_path / "run" / "40_fine_tuning"
     stage.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
 def test_training_the_type_branch_again_leaves_scores_as_they_are(tmp_path):
     torch.manual_seed(0)
     model = network.build("tiny", statistics=True).eval()
-    contents = synthetic.contents("embedded", limit=10)
+    contents = synthetic.references("embedded", limit=10)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = next(synthetic.test_batches(contents[:1], types=range(26), levels=[4], crop=128))
     misses = [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
@@ -101,7 +101,7 @@ def test_training_the_type_branch_again_leaves_scores_as_they_are(tmp_path):
 
 def test_a_regression_learns_from_distorted_pictures_that_they_are_worse(pictures):
     made, scores, _ = pictures  # blurred ones: noise is nothing that their scores say anything about
-    contents = synthetic.contents("embedded", limit=6)
+    contents = synthetic.references("embedded", limit=6)
     svr = FeatureSVR("extended_dct", C=3.0, gamma=0.3, max_side=512)
     fit_with_severity(svr, made, scores, contents[:4], seed=0, count=240)
     clean, noisy = (torch.stack([next(synthetic.test_batches([c], types=kind, levels=[5])).images[0, :, :256, :256]

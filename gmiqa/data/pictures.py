@@ -97,7 +97,7 @@ def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[
                      seed: int = 0) -> tuple[Pictures, Pictures]:
     """A target set without a data set: KADID-calibrated scores on pristine contents that no training has seen.
 
-    learn, test    contents (synthetic.Content) of the few labelled pictures, and of those to be scored
+    learn, test    contents (synthetic.Reference) of the few labelled pictures, and of those to be scored
     types          types of the labelled pictures: those held out of pre-training; the test has all 25
     labels         number of labelled pictures, drawn over types, levels and contents
     """

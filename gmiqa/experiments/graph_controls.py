@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from gmiqa import evaluate
-from gmiqa.data.synthetic import Content, test_batches
-from gmiqa.data.synthetic.contents import at_least, crop_at
+from gmiqa.data.synthetic import Reference, test_batches
+from gmiqa.data.synthetic.pristine import at_least, crop_at
 from gmiqa.experiments.graph_probe import neighbours
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
@@ -47,7 +47,7 @@ CENTRE = (0.5, 0.5)
 PLACES = ((0.5, 0.0), CENTRE, (0.5, 1.0))  # of the crops: left, centre, right
 
 
-def several_crops(contents: Sequence[Content], crop: int, **options: Any) -> Batch:
+def several_crops(contents: Sequence[Reference], crop: int, **options: Any) -> Batch:
     """Every (type, level) of every content, distorted once and cropped at three places: so two contents hold thirty
     pictures of a type, enough for a graph of 16 without a picture twice. Options of synthetic.test_batches."""
     parts = []

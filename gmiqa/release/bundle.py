@@ -83,7 +83,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     model, _ = checkpoints.load(run / STAGE / "finetuned.safetensors")
     dataset = datasets.from_parameters(p)
     parts = Parts(dataset, datasets.split(dataset, p.split))
-    contents = synthetic.split_contents(synthetic.contents(p.data), p.seed)
+    contents = synthetic.split_references(synthetic.references(p.data), p.seed)
     ensemble, sigma_scale = fit_ensemble(model, parts, contents[0], p, sizes.regression, cache)
     local_quality, temperature, types = fit_network(run, model, parts, contents, p, sizes)
     meta = {

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from gmiqa.data import images
 from gmiqa.data.distortions import LEVELS, TYPES, calibration, distort
-from gmiqa.data.synthetic.contents import at_least, crop_at
+from gmiqa.data.synthetic.pristine import at_least, crop_at
 from gmiqa.score.local_quality import STEP, LocalQuality
 from gmiqa_core import training
 

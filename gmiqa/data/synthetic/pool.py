@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gmiqa.data.distortions import calibration, type_id
 from gmiqa.data.distortions.workers import background_executor
-from gmiqa.data.synthetic.contents import crop_at
+from gmiqa.data.synthetic.pristine import crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from gmiqa.data import images
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import LEVELS, TYPES, calibration, distort, type_id
-from gmiqa.data.synthetic.contents import Content, at_least, bring_to_size, crop_at
 from gmiqa.data.synthetic.pool import SLOT, SlotPool, Slots
+from gmiqa.data.synthetic.pristine import Reference, at_least, bring_to_size, crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
@@ -46,7 +46,7 @@ class Pool(SlotPool):
 
     def __init__(
         self,
-        contents: Sequence[Content],
+        contents: Sequence[Reference],
         *,
         types: Sequence[int | str] | None = None,
         whole: tuple[int, int] = (384, 512),
@@ -151,7 +151,7 @@ class RecordPool(SlotPool):
 
 
 def test_batches(
-    contents: Sequence[Content],
+    contents: Sequence[Reference],
     types: Sequence[int | str] | None = None,
     levels: Sequence[int] | None = None,
     whole: tuple[int, int] = (384, 512),
@@ -180,7 +180,7 @@ def test_batches(
 
 
 def test_set(
-    contents: Sequence[Content],
+    contents: Sequence[Reference],
     types: Sequence[int | str] | None = None,
     levels: Sequence[int] | None = None,
     whole: tuple[int, int] = (384, 512),
