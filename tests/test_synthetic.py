@@ -88,7 +88,7 @@ def test_a_triplet_has_two_types():
 @pytest.mark.parametrize("contents", [19, 60])
 def test_anchor_and_positive_share_neither_content_nor_picture(preset, contents):
     """At every size that a preset trains on. The negative takes the anchor's contents as far as its type has them."""
-    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32})
+    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32, "pretrain_on": "synthetic"})
     p, n = recipes.graph_pool(settings, pristine(contents, 8, 8)), max(settings.graph_sizes)
     for step in (0, 7, 400, 3000, 12_000, 12_001, 30_000, 30_003):
         slots = p._triplet(step, n, np.random.default_rng(step))
