@@ -26,7 +26,6 @@ RATES = {  # inner rates to choose from; by Adam every weight moves by about its
 }
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)  # of ridge regression, in units of the features' variance
 FLOOR = "label mean"
-DIVERGED = 10.0  # times the floor's error
 
 
 @dataclass(frozen=True)
@@ -136,21 +135,33 @@ def errors(arm: Arm, episode: Episode, at: Sequence[int]) -> pd.DataFrame:
 
 def choose(arm: Arm, trials: Sequence[Episode], step: int) -> tuple[Arm, pd.DataFrame]:
     """The arm with the strength of its grid whose error after `step` steps is least over `trials`, episodes of types
-    that are not tested; and the table inner, strength, share (geometric mean). Beyond a rate that diverges none is
-    tried."""
-    lines: list[dict[str, Any]] = []
-    for inner, strengths in arm.grid.items():
-        for strength in sorted(strengths):
-            tried = replace(arm, inner=inner, strength=strength)
-            shares = np.concatenate([errors(tried, episode, [step])["share"] for episode in trials])
-            lines.append({"inner": inner, "strength": strength, "share": float(np.exp(np.log(shares).mean()))})
-            if not lines[-1]["share"] < DIVERGED:
-                break
+    that are not tested; and the table inner, strength, share (geometric mean) of what was tried."""
+    def share(inner: str, strength: float) -> float:
+        tried = replace(arm, inner=inner, strength=strength)
+        shares = np.concatenate([errors(tried, episode, [step])["share"] for episode in trials])
+        return float(np.nan_to_num(np.exp(np.log(shares).mean()), nan=np.inf))  # nan: it diverged
+
+    lines = [{"inner": inner, "strength": strength, "share": value} for inner, strengths in arm.grid.items()
+             for strength, value in downhill(lambda strength, inner=inner: share(inner, strength), sorted(strengths))]
     table = pd.DataFrame(lines, columns=["inner", "strength", "share"])
     if not arm.grid:
         return arm, table
-    best = table.loc[table["share"].fillna(np.inf).idxmin()]
+    best = table.loc[table["share"].idxmin()]
     return replace(arm, inner=str(best["inner"]), strength=float(best["strength"])), table
+
+
+def downhill(error: Callable[[float], float], grid: Sequence[float]) -> list[tuple[float, float]]:
+    """(value, error) of those values of the sorted grid that a walk from its middle meets until the error rises."""
+    best = len(grid) // 2
+    known = {best: error(grid[best])}
+    for way in (-1, 1):
+        while 0 <= best + way < len(grid):
+            if best + way not in known:
+                known[best + way] = error(grid[best + way])
+            if known[best + way] > known[best]:
+                break
+            best += way
+    return [(grid[place], known[place]) for place in sorted(known)]
 
 
 def at_edge(arm: Arm) -> bool:
