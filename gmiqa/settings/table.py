@@ -173,7 +173,7 @@ _PARAMETERS = [
     P("other_path", str, "", "cross: its folder", stages=(EVALUATE, METAQAP), only_if=CROSS),
     P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
       stages=(EVALUATE,), only_if=SYNTHETIC),
-    P("evaluate_labels", int, 475, "synthetic pictures that the baselines learn from, on the network's references",
+    P("evaluate_labels", int, 475, "synthetic pictures that the baselines learn from, on the references of the network",
       low=25, stages=(EVALUATE,),
       only_if=SYNTHETIC),
     P("evaluate_contents", int, 4, "unseen contents of the synthetic test pictures", low=2, stages=(EVALUATE,),
