@@ -197,7 +197,7 @@ def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    from gmiqa_core import checkpoints as files
+    from gmiqa_core import files
     path = checkpoints.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
