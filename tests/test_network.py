@@ -78,7 +78,8 @@ def test_no_nan_and_no_dead_code(n, zero):
 
 
 @pytest.mark.parametrize("option", [{}, dict(graph="mlp"), dict(graph="none"), dict(self_calibrated=False),
-                                    dict(edge_init="pooled"), dict(stem="imagenet", bottleneck=True)])
+                                    dict(edge_init="pooled"), dict(stem="imagenet", bottleneck=True),
+                                    presets.BEFORE])
 def test_gradients_reach_every_parameter(option):
     model = tiny(**option)
     V = model.nodes(images(6, 64, 64))
@@ -140,6 +141,15 @@ def test_config_rebuilds_the_model():
     again = network.build(**json.loads(json.dumps(model.config)))
     assert again.config == model.config
     again.load_state_dict(model.state_dict())
+
+
+def test_a_config_of_before_is_what_it_was():
+    """A checkpoint that says nothing of the newer options was trained without them."""
+    old = {name: value for name, value in presets.PRESETS["tiny"].items() if name not in presets.BEFORE}
+    model = network.GMIQA(**old)
+    assert {name: model.config[name] for name in presets.BEFORE} == presets.BEFORE
+    assert {name for name, _ in model.type_branch.named_parameters()} == {"gcn.bias", "gcn.lin.weight"}
+    assert {name.split(".")[0] for name, _ in model.level_branch.named_parameters()} == {"layers"}
 
 
 @pytest.mark.parametrize("wrong, named", [(dict(widht=3), "width"), (dict(graph="some"), "full"),
