@@ -23,9 +23,9 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "hostile_inputs.md"
 INTRODUCTION = """# Hostile inputs
 
 This page says what `gmiqa score FOLDER --recursive` does with files that are broken, foreign or made to do harm. Every
-picture that can be decoded is scored. Every other file gets a row with the reason, and the command ends with exit code 3.
-Files whose name promises no picture are left out. `python tests/hostile.py --write` writes this page, and the tests
-compare it with what happens.
+picture that can be decoded is scored. Every other file gets a row with the reason, and the exit code is then 3. Files
+whose name promises no picture are left out. `python tests/hostile.py --write` writes this page, and the tests compare
+it with what happens.
 
 """
 
