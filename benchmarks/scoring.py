@@ -119,7 +119,7 @@ def explorer(scorer: Scorer) -> None:
             steps(t.id, level)
             took.append((time.perf_counter() - began[0], time.process_time() - began[1]))
         wall[t.title], processor[t.title] = (1000 * statistics.median(times) for times in zip(*took, strict=True))
-    for name, times in (("time", wall), ("processor time, both views", processor)):
+    for name, times in (("time", wall), ("processor time", processor)):
         slowest = max(times, key=lambda title: times[title])
         print(
             f"explorer step, {name}: median {statistics.median(times.values()):.0f} ms over 25 types, "

@@ -117,7 +117,8 @@ def test_a_main_effect_is_the_mean_over_the_pairs_that_differ_in_it(p, bench):
 
 
 def test_every_type_comes_once_per_content_with_levels_in_turn(contents):
-    shown = cells.in_turn(contents[:2], crop=32)
+    shown = cells.about(contents[:2], 50, crop=32)
+    assert len(cells.about(contents[:2], 25, crop=32)) == 25 and len(cells.about(contents[:2], 150, crop=32)) == 150
     assert len(shown) == 50 and not shown.facts.duplicated(["content", "type"]).any()
     assert set(shown.facts.level) == {1, 2, 3, 4, 5}
     assert (shown.facts.pivot(index="type", columns="content", values="level").nunique(axis=1) == 2).all()

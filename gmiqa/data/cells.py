@@ -15,11 +15,14 @@ LEVELS = (1, 2, 3, 4, 5)
 KINDS = {"photograph": "photographs", "generated": "generated scenes", "folder": "pictures of the folder"}
 
 
-def in_turn(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:
-    """One picture for every content and type, levels in turn; options of synthetic.test_batches (whole, crop, seed)."""
-    cells = [{level: [t for t in range(1, 26) if (t + k) % len(levels) == place] for place, level in enumerate(levels)}
-             for k in range(len(contents))]  # fmt: skip
-    return _made(contents, cells, options)
+def about(contents: Sequence[Any], count: int, **options: Any) -> Pictures:
+    """About `count` pictures, every type once on each of some contents with the levels in turn, then on more contents,
+    then again at other levels; options of synthetic.test_batches (whole, crop, seed)."""
+    rounds = range(min(len(LEVELS), max(1, round(count / (25 * len(contents))))))
+    chosen = contents if len(contents) * 25 <= count else contents[: max(1, count // 25)]
+    cells = [{level: [t for t in range(1, 26) if (t + k) % len(LEVELS) in [(place + r) % len(LEVELS) for r in rounds]]
+              for place, level in enumerate(LEVELS)} for k in range(len(chosen))]  # fmt: skip
+    return _made(chosen, cells, options)
 
 
 def every(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:

@@ -39,10 +39,12 @@ CLAIMS = {
     ("score", MEAN): "The picture's own edge makes its score better",
 }  # fmt: skip
 METRIC = {"type": "srocc", "neighbour": "srocc", "level": "rmse", "severity": "rmse", "score": "srocc"}  # direction
+MARGIN = {"type": 0.02, "neighbour": 0.02, "level": 0.01, "severity": 0.01, "score": 0.02}  # what would matter
 # The losses of the paper alone, as settings: on free codes as in its text, and on codes of length 1.
 PAPER_LOSSES = {"graph_classify": 0.0, "graph_quality": 0.0, "level_loss": "sampled_mse"}
 ARMS = {"paper": {**PAPER_LOSSES, "graph_normalise_codes": False}, "paper_unit": {**PAPER_LOSSES,
         "graph_normalise_codes": True}}  # fmt: skip
+UNIT = "groups of contents"
 CENTRE = (0.5, 0.5)
 PLACES = ((0.5, 0.0), CENTRE, (0.5, 1.0))  # of the crops: left, centre, right
 
@@ -141,15 +143,22 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
 def gains(table: pd.DataFrame, arm: str = OWN) -> pd.DataFrame:
     """Every outcome of an arm minus that of every other arm, paired over the units; tables of several networks, one
     below the other, are averaged over the networks first. Columns outcome, against, value, other, delta, low, high,
-    answer (better, worse, undecided), n."""
+    answer, n, margin, p."""
     rows = []
     for outcome, part in table.groupby("outcome", sort=False):
         wide = part.pivot_table(index="unit", columns="arm", values="value", sort=False)
         for other in [a for a in wide.columns if a != arm and arm in wide]:
-            answer = evaluate.paired(wide[arm] - wide[other], METRIC[outcome], over="groups of contents")
+            answer = evaluate.paired(wide[arm] - wide[other], METRIC[outcome], over=UNIT, margin=MARGIN[outcome])
             rows.append((outcome, other, wide[arm].mean(), wide[other].mean(), answer.delta, answer.low, answer.high,
-                         answer.outcome, answer.n))
-    return pd.DataFrame(rows, columns=["outcome", "against", "value", "other", "delta", "low", "high", "answer", "n"])
+                         answer.outcome, answer.n, answer.margin, answer.p))
+    return pd.DataFrame(rows, columns=["outcome", "against", "value", "other", "delta", "low", "high", "answer", "n",
+                                       "margin", "p"])
+
+
+def as_claim(answer: Any) -> dict[str, Any]:
+    """A row of `gains` as stage.claim takes it."""
+    return {"value": f"{answer.delta:+.3f}", "outcome": evaluate.verdict(answer.answer), "n": answer.n, "unit": UNIT,
+            "low": answer.low, "high": answer.high, "p": answer.p, "margin": answer.margin}
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "40_fine_tuning": ("30_distortion_graphs",),
     "50_evaluation": ("40_fine_tuning",),
     "60_ablations": (),
-    "70_embeddings": ("30_distortion_graphs",),
+    "70_embeddings": ("20_meta_pretraining", "30_distortion_graphs"),
     "80_metaqap": (),
     "90_report": (),
 }
