@@ -10,8 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside `path` to write to. On leaving, its content is flushed to the disk and takes the place of `path`;
-    after an exception `path` is as it was and nothing stays beside it. The folder must exist."""
+    """A path beside `path` to write to. When the block ends, its content is flushed to the disk and takes the place of
+    `path`. After an exception `path` is as it was, and nothing is left beside it. The folder must exist."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -24,6 +24,6 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file in one piece, see `written_atomically`."""
+    """Write a file in one piece; see `written_atomically`."""
     with written_atomically(path) as beside:
         beside.write_bytes(content)

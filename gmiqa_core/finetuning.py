@@ -1,4 +1,4 @@
-"""Fine-tuning: scores of a target set; a share of the steps keeps the type and level branch alive on synthetic graphs.
+"""Fine-tuning on scores of a target set. Synthetic graphs in a share of the steps keep type and level branch alive.
 """
 
 import math
@@ -43,7 +43,7 @@ class ScoreTraining:
 
 
 def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
-    """The model with another graph behind its score: itself if it has that one, else a copy."""
+    """The model with this graph behind its score: the model itself if it has that graph, else a copy."""
     if finetune_graph in (None, model.config["finetune_graph"]):
         return model
     other = build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
@@ -59,9 +59,9 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
     """Train on scores; return the trained model (in eval mode) and the history.
 
     data        gmiqa's Pictures, or anything with their `batch`
-    evaluate    scores a validation part: then the best weights are kept, else the last
+    evaluate    scores a validation part; with it the best weights are kept, without it the last
     synthetic   objective of graph pre-training, run in a share of the micro-batches
-    teacher     what adds a loss in every micro-batch and trains with the network: gmiqa's Distillation
+    teacher     adds a loss in every micro-batch and is trained with the network: gmiqa's Distillation
     loop        everything else goes to training.train: precision, clip, ema, weight_decay, patience, report, ...
     """
     if workers > 1:
@@ -143,7 +143,7 @@ class Objective:
 
 @dataclass
 class _Evaluation:
-    """An evaluation of the network with its bank as the weights of the moment give it."""
+    """Evaluates the network with a bank that its present weights have filled."""
 
     evaluate: training.Evaluate
     bank: Tensor | None

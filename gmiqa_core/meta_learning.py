@@ -6,7 +6,7 @@ A task is one distortion type: support and query pictures of that type from disj
                                                 d the gradient itself (sgd), or Adam's direction
 Outer loop, over the tasks of a meta-batch:
     phi  <- Adam(phi, grad mean L_query(phi'))  through the inner step, or around it (first order)
-L is the squared error. BatchNorm uses the statistics of the batch in both loops and no running statistics move: an
+L is the squared error. In both loops BatchNorm uses the statistics of the batch. No running statistics move, because an
 adapted clone would pollute them. `estimate_statistics` sets them after training.
 """
 
@@ -69,7 +69,7 @@ class MetaLearner(nn.Module):
         return self.learner(images)
 
     def clone(self) -> Any:
-        """A copy to adapt: gradients flow back to this network; its BatchNorm buffers are its own."""
+        """A copy to adapt. Gradients flow back to this network; the copy's BatchNorm buffers are its own."""
         clone = self.learner.clone()
         for module in clone.modules():  # learn2learn shares the buffers, and a forward pass would move the originals
             for name, buffer in module._buffers.items():
@@ -77,7 +77,7 @@ class MetaLearner(nn.Module):
         return clone
 
     def inner_loop(self, support: Any, steps: int | None = None) -> tuple[Any, Tensor]:
-        """Adapted clone, and the support loss before its first step. `support` holds images and quality."""
+        """The adapted clone, and the support loss before its first step. `support` holds images and quality."""
         clone, moments = self.clone(), Moments()
         first = None
         for _ in range(self.inner_steps if steps is None else steps):
@@ -102,7 +102,7 @@ class MetaLearner(nn.Module):
 
 class Moments:
     """Running moments of the gradients of one inner loop (Kingma & Ba 2015): direction = m / sqrt(v), both unbiased.
-    The first direction is the gradient's sign, so a first-order and a second-order first step hardly differ."""
+    The first direction is the gradient's sign, so first and second order hardly differ in the first step."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -115,7 +115,7 @@ class Moments:
         self.square = self.square or [torch.zeros_like(g) for g in gradients]
         self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients, strict=True)]
         self.square = [b2 * v + (1 - b2) * g.square() for v, g in zip(self.square, gradients, strict=True)]
-        # Epsilon stands inside the root, whose derivative at 0 is infinite.
+        # Epsilon stands inside the root, because the root's derivative at 0 is infinite.
         return [m / (1 - b1**self.step) / (v / (1 - b2**self.step) + EPSILON**2).sqrt()
                 for m, v in zip(self.mean, self.square, strict=True)]
 
@@ -205,7 +205,7 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Modul
 
 
 def with_statistics(meta: MetaLearner, batches: Iterable[Tensor]) -> MetaLearner:
-    """The learner with its network's BatchNorm statistics estimated on `batches`; learned rates come along."""
+    """A copy of the learner, with BatchNorm statistics estimated on `batches`; it keeps its learned rates."""
     result = copy.deepcopy(meta)
     result.learner.module = estimate_statistics(meta.model, batches)
     return result

@@ -32,7 +32,7 @@ BACKBONES = {
 
 
 class Small(nn.Module):
-    """A plain ResNet-10 of 24 channels that a CPU trains in minutes: (n,3,H,W) -> (n,192)."""
+    """A plain ResNet-10 with 24 channels, which a CPU trains in minutes: (n,3,H,W) -> (n,192)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Small(nn.Module):
 
 
 def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
-    """The backbone without its classifier, and the sentence that says what it started from."""
+    """The backbone without its classifier, and a sentence that says what it started from."""
     if name not in BACKBONES:
         raise UserError(f"there is no base network '{name}'{did_you_mean(name, BACKBONES)}; "
                         f"choose from {', '.join(BACKBONES)}.")
@@ -59,7 +59,7 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
 
     if start == "imagenet":
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(builder).url).name
-        if not file.is_file():  # no silent download in the middle of a run
+        if not file.is_file():  # a run must not download anything silently
             shown = str(file).replace(str(Path.home()), "~")
             raise UserError(f"ImageNet weights of '{name}' are not at hand: {shown} is not there. Fetch them once with "
                             f"torchvision.models.get_model('{builder}', weights='DEFAULT'), or start at random.")
@@ -75,11 +75,11 @@ def _weights(builder: str) -> Any:
 
 
 class QualityNetwork(nn.Module):
-    """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores it was fitted to.
+    """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores that it was fitted to.
 
     name    one of BACKBONES
     start   `random`; `imagenet` for torchvision's weights
-    trunk   a network of one's own, (n,3,H,W) -> (n,width), in their place; `start` then says what it started from
+    trunk   another network, (n,3,H,W) -> (n,width), in their place; `start` then says what it started from
     """
 
     mean: Tensor
@@ -103,7 +103,7 @@ class QualityNetwork(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Arithmetic of training.train; on a CPU torchvision's own networks are slower in bf16 than in fp32."""
+        """The precision to train in: on a CPU torchvision's networks are slower in bf16 than in fp32."""
         torchvisions = type(self.trunk).__module__.startswith("torchvision")
         return "fp32" if torchvisions and self.centre.device.type != "cuda" else "auto"
 
@@ -157,7 +157,7 @@ class FineTuning:
 
 def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path, batch: int = 16, lr: float = 1e-3,
              type_weight: float = 0.25, seed: int = 0, **loop: Any) -> training.History:
-    """Quality-aware pre-training on endless synthetic batches of `pool`; see training.train for what `loop` takes."""
+    """Quality-aware pre-training on the endless synthetic batches of `pool`; `loop` goes to training.train."""
     identity = {"batch": batch, "type_weight": type_weight, "pool": pool.identity()}
     return training.train(model, Pretraining(pool, batch, type_weight), steps=steps, lr=lr, folder=folder, seed=seed,
                           identity=identity, **{"label": f"pre-training {model.name}", "clip": 5.0,
@@ -167,7 +167,7 @@ def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path
 def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | Path, batch: int = 16,
              crop: int = 0, lr: float = 1e-3, weights: tuple[float, float] = (0.5, 0.5), temperature: float = 0.1,
              seed: int = 0, **loop: Any) -> training.History:
-    """Fit scored pictures, standardised on exactly these pictures; `weights` of squared error and rank part."""
+    """Fit scored pictures, standardised on exactly these; `weights` are those of squared error and rank part."""
     model.centre.fill_(float(pictures.quality.mean()))
     model.scale.fill_(max(float(pictures.quality.std()), 1e-3))
     nn.init.zeros_(model.quality.bias)
@@ -179,14 +179,14 @@ def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | 
 
 
 def _digest(pictures: Any) -> str:
-    """Of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
+    """Digest of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
     sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
     return hashlib.sha256(pictures.quality.numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
 
 
 @torch.no_grad()
 def predict(model: QualityNetwork, pictures: list[Tensor], batch: int = 16) -> np.ndarray:
-    """(n,) qualities of uint8 pictures (3,H,W), whole; pictures of one size share a batch."""
+    """(n,) qualities of whole uint8 pictures (3,H,W); pictures of one size share a batch."""
     model.eval()
     result = np.zeros(len(pictures))
     for index, stacked in by_shape(pictures, batch):

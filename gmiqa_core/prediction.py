@@ -24,13 +24,13 @@ class Scores:
 @torch.no_grad()
 def predict(model: GMIQA, pictures: Sequence[Tensor], batch: int = 8, crops: int = 0, crop: int = 224,
             flip: bool = False, turn: bool = False, seed: int = 0) -> Scores:
-    """Scores of uint8 pictures (3,H,W). A sequence that decodes files as it is sliced will do: few are held at a time.
+    """Scores of uint8 pictures (3,H,W). A sequence may decode its files on access, as few are held at a time.
 
     Whole pictures go through the pyramid; pictures of one size share a batch, which changes nothing but the time.
     crops, crop   average over that many random crops of that side (the repo preset: 25 of 224) in place of the whole
     flip          average over the picture and its mirror image
-    turn          each crop stands a quarter turn further than the one before
-    The average over several crops is the mean and the deviation of the mixture of their Gaussians.
+    turn          each crop is turned a quarter turn further than the one before
+    Several crops are averaged as a mixture: the result is the mean and deviation of the mixture of their Gaussians.
     """
     was_training = model.training
     model.eval()
@@ -52,13 +52,13 @@ def predict(model: GMIQA, pictures: Sequence[Tensor], batch: int = 8, crops: int
 
 
 def as_tuned(facts: dict[str, Any]) -> dict[str, Any]:
-    """The options of `predict` under which a checkpoint was tested, of what was saved with it: how it is to be used."""
+    """The options of `predict` with which a checkpoint was tested, from the facts saved with it: use it with these."""
     crop = int(facts.get("crop") or 0)
     return {"crops": int(facts.get("views") or 0) if crop else 0, "crop": crop, "turn": bool(facts.get("turn"))}
 
 
 def crop_of(picture: Tensor, k: int, crop: int, turn: bool = False, seed: tuple[int, ...] = (0, 0)) -> Tensor:
-    """Random crop number k of a picture (3,H,W), a pure function of seed and k; with `turn` it stands k quarters on."""
+    """Random crop k of a picture (3,H,W), a pure function of seed and k; with `turn`, turned by k quarter turns."""
     height, width = (min(crop, side) for side in picture.shape[1:])
     part = random_window(picture, height, width, np.random.default_rng((*seed, k)))
     return torch.rot90(part, k, (1, 2)) if turn else part

@@ -1,4 +1,4 @@
-"""Pictures of one shape share a batch: less time for the same result."""
+"""Pictures of one shape share a batch, which takes less time and gives the same result."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-WAITING = 8  # batches of pictures that may wait for others of their shape
+WAITING = 8  # batches' worth of pictures that may wait for others of their shape
 
 
 def by_shape(pictures: Iterable[Tensor], batch: int, pixels: int | None = None) -> Iterator[tuple[list[int], Tensor]]:
     """Stacks (positions, (n,...)) of tensors of one shape and type, n <= batch; every position comes once.
 
-    Goes through `pictures` once, in order, and takes the next one only when it is needed, so that a sequence that
-    decodes on access, or a generator, is never in memory as a whole: at most WAITING * batch pictures wait.
+    Goes through `pictures` once, in order, and takes the next one only when it is needed. So a generator, or a
+    sequence that decodes on access, is never in memory as a whole: at most WAITING * batch pictures wait.
 
     batch     largest number of pictures in a stack
     pixels    a stack is also full when it holds this many pixels (height times width)

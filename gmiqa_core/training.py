@@ -2,7 +2,7 @@
 
     history = train(model, objective, steps=1000, lr=1e-3, folder="outputs/x")      continues the run in that folder
 
-Nothing inside a step waits for the device: losses stay there until they are logged. Divergence is looked for then, and
+Nothing inside a step waits for the device: losses stay there until they are logged. Divergence is checked then, and
 before anything is saved, so that no diverged state is ever kept.
 """
 
@@ -119,7 +119,7 @@ class _Trainer:
         self.step, self.best, self.stale, self.stopped = 0, {"score": -math.inf, "step": 0}, 0, False
         self.recent: list[float] = []
         self.pending: list[dict[str, float]] = []  # steps since the last log, as numbers
-        self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # whose numbers are still on the device
+        self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # steps still on the device
         self.rows: list[tuple[int, str, str, float, float]] = []
         self.begin = time.monotonic()
 

@@ -1,6 +1,6 @@
-"""Every parameter of every notebook, once. Defaults are the quick preset; params/*.yaml gives what differs.
+"""Every parameter of every notebook, once. The defaults are the quick preset; params/*.yaml says what differs from it.
 
-One line each: name, type, default, help, then unit, range or choices, and the stages whose notebooks take it.
+Each has one line: name, type, default, help, then unit, range or choices, and the stages whose notebooks take it.
 A notebook's parameters cell is made from this table (``python -m gmiqa.settings --write``). Help texts
 hold no '=' and no quotes: papermill's --help-notebook drops such lines.
 """
@@ -25,7 +25,8 @@ PRESETS = ("tiny", "quick", "cpu", "paper", "repo")
 # Conditions of only_if: where one does not hold, a notebook may leave the parameter unread.
 SYNTHETIC, REAL, FOLDER = "dataset=synthetic", "dataset!=synthetic", "dataset=folder"
 CROSS = REAL + " and protocol=cross"
-# Notebook 60's trainings read what its rows leave of the method: the row `full` all of it, and no rows are all rows.
+# Notebook 60's trainings read only the parameters of what its rows train. The row `full` trains everything, and an
+# empty list of rows means all of them.
 WHOLE = "ablation_rows=full| and meta_steps!=0 and graph_steps!=0 and synthetic_share!=0.0"
 TARGETS = ("synthetic", "kadid10k", "koniq10k", "livec", "csiq", "live", "tid2013", "spaq", "biq2021", "folder")
 
@@ -34,7 +35,7 @@ P = Parameter
 _PARAMETERS = [
     # every notebook
     P("run", str, "outputs/quick", "folder of this run", stages=STAGES),
-    P("seed", int, 0, "seed of everything random", low=0, stages=STAGES),
+    P("seed", int, 0, "seed of all random draws", low=0, stages=STAGES),
     P("device", str, "auto", "auto, cpu, cuda or cuda:1", stages=STAGES),
     P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=PRISTINE, only_if=SYNTHETIC),
 
@@ -44,17 +45,17 @@ _PARAMETERS = [
     P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"),
       stages=(META, GRAPH, FINETUNE)),  # the ablations train in single precision
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
-    P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types kept for fine-tuning, unseen before it",
+    P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types that only fine-tuning sees",
       stages=TRAINED),
-    P("pool_reuse", int, 24, "batches drawn per distorted picture", low=1, stages=TRAINED),
-    P("pool_shrink", float, 1.0, "least size of contents before distortion, as a share of their own", low=0.1, high=1.0,
-      stages=TRAINED, only_if="pretrain_on=synthetic"),
+    P("pool_reuse", int, 24, "times that each distorted picture is drawn", low=1, stages=TRAINED),
+    P("pool_shrink", float, 1.0, "smallest size of contents before distortion, as a share of their own",
+      low=0.1, high=1.0, stages=TRAINED, only_if="pretrain_on=synthetic"),
     P("pretrain_on", str, "synthetic", "pictures of meta-learning and graphs: synthetic, or KADID-10k with its scores",
       choices=("synthetic", "kadid10k"), stages=(META, GRAPH, ABLATE)),
-    P("pretrain_path", str, "", "folder of KADID-10k, when it is pre-trained on", stages=(META, GRAPH, ABLATE),
+    P("pretrain_path", str, "", "folder of KADID-10k, for pre-training on it", stages=(META, GRAPH, ABLATE),
       only_if="pretrain_on!=synthetic"),
     P("turn_crops", bool, False, "crops turned by quarter turns, in training and at test", stages=TRAINED),
-    P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 for as they are",
+    P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 to leave it",
       unit="px", low=0, stages=(GRAPH, FINETUNE, ABLATE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
     P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET, only_if=REAL),
@@ -113,7 +114,7 @@ _PARAMETERS = [
     P("graph_sizes", list, [1, 4, 16], "nodes of a graph, drawn per step", items=int, low=1, stages=(GRAPH, ABLATE)),
     P("graph_batch", int, 8, "pictures of each role in a step: anchor, positive, negative", low=1,
       stages=(GRAPH, ABLATE)),
-    P("graph_mixed", int, 48, "pictures of all types beside them, for naming and quality", low=0,
+    P("graph_mixed", int, 48, "pictures of all types beside the graphs, for naming and quality", low=0,
       stages=(GRAPH, ABLATE)),
     P("graph_crop", int, 96, "side of training crops", unit="px", low=32, stages=(GRAPH, ABLATE)),
     P("graph_margin", float, 0.1, "margin of the triplet loss", low=0, stages=(GRAPH, ABLATE)),
@@ -121,9 +122,11 @@ _PARAMETERS = [
     P("graph_normalise_codes", bool, True, "type codes of length 1 in the triplet loss, the paper has free ones",
       stages=(GRAPH, ABLATE)),
     P("graph_detach_pairs", bool, False, "gradient through the anchor graph alone", stages=(GRAPH, ABLATE)),
-    P("graph_classify", float, 1.0, "weight of naming each picture, 0 in the paper", low=0, stages=(GRAPH, ABLATE)),
-    P("graph_quality", float, 0.5, "weight of the score head, 0 in the paper", low=0, stages=(GRAPH, ABLATE)),
-    P("graph_arms", list, [], "other losses to train the same network with, beside: paper or paper_unit",
+    P("graph_classify", float, 1.0, "weight of the loss of naming each picture, 0 in the paper", low=0,
+      stages=(GRAPH, ABLATE)),
+    P("graph_quality", float, 0.5, "weight of the loss of the score head, 0 in the paper", low=0,
+      stages=(GRAPH, ABLATE)),
+    P("graph_arms", list, [], "losses to compare ours with, on the same network: paper or paper_unit",
       choices=("paper", "paper_unit"), stages=(GRAPH,)),
     P("level_target", str, "severity", "target of the level branch", choices=("severity", "raw"),
       stages=(GRAPH, ABLATE)),
@@ -133,7 +136,7 @@ _PARAMETERS = [
     # 40 fine-tuning
     P("finetune_steps", int, 340, "steps of fine-tuning", low=0, stages=(FINETUNE, ABLATE),
       only_if="finetune_epochs=0"),
-    P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 for those", low=0,
+    P("finetune_epochs", int, 0, "epochs of fine-tuning in place of finetune_steps, 0 to use those", low=0,
       stages=(FINETUNE, ABLATE)),
     P("finetune_labels", int, 60, "labelled pictures of the held-out types, when the data set is synthetic", low=2,
       stages=(FINETUNE, ABLATE), only_if=SYNTHETIC),
@@ -157,7 +160,7 @@ _PARAMETERS = [
     P("synthetic_crop", int, 128, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE, ABLATE)),
     P("teacher", str, "", "weights file of MobileNetV2 to learn from beside the scores, empty for none",
       stages=(FINETUNE, ABLATE)),
-    P("teacher_weight", float, 1.0, "weight of what is missed of the teacher maps", low=0,
+    P("teacher_weight", float, 1.0, "weight of the loss on the teacher maps", low=0,
       stages=(FINETUNE, ABLATE), only_if="teacher!="),
     P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9,
       stages=(FINETUNE, ABLATE)),
@@ -170,7 +173,7 @@ _PARAMETERS = [
     P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,), only_if=REAL),
     P("other_dataset", str, "koniq10k", "cross: data set to test on", choices=TARGETS[1:-1],
       stages=(EVALUATE, METAQAP), only_if=CROSS + " and other_path!="),
-    P("other_path", str, "", "cross: its folder", stages=(EVALUATE, METAQAP), only_if=CROSS),
+    P("other_path", str, "", "cross: folder of that data set", stages=(EVALUATE, METAQAP), only_if=CROSS),
     P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
       stages=(EVALUATE,), only_if=SYNTHETIC),
     P("evaluate_labels", int, 475, "synthetic pictures that the baselines learn from, on the references of the network",
@@ -185,9 +188,9 @@ _PARAMETERS = [
     P("ablation_rows", list, ["BL", "DGR", "SC", "Meta", "full", "V_only"], "rows to run, empty for all",
       stages=(ABLATE,)),
     P("ablation_seeds", int, 3, "seeds of every row, fewer than 3 decide nothing", low=1, stages=(ABLATE,)),
-    P("ablation_share", float, 0.02, "share of their steps that all trainings of a row get", low=0.0001, high=1.0,
+    P("ablation_share", float, 0.02, "share of its usual steps that each training of a row gets", low=0.0001, high=1.0,
       stages=(ABLATE,)),
-    P("ablation_pictures", int, 150, "test pictures, evenly over all of the target, 0 for all", low=0,
+    P("ablation_pictures", int, 150, "test pictures, spread evenly over the target, 0 for all", low=0,
       stages=(ABLATE,)),
     P("ablation_plain", list, [], "stages replaced by plain training with equal computing",
       choices=("meta", "graph"), stages=(ABLATE,)),
@@ -216,7 +219,8 @@ _PARAMETERS = [
     P("qap_mse_weight", float, 0.5, "weight of the squared error", low=0, high=1, stages=(METAQAP,)),
     P("qap_rank_weight", float, 0.5, "weight of one minus soft Spearman", low=0, high=1, stages=(METAQAP,)),
     P("qap_temperature", float, 0.1, "temperature of the soft ranks", low=1e-6, stages=(METAQAP,)),
-    P("qap_checkpoint", str, "", "a GMIQA that joins the stack as it is, empty for none", stages=(METAQAP,)),
+    P("qap_checkpoint", str, "", "checkpoint of a GMIQA that joins the stack as it is, empty for none",
+      stages=(METAQAP,)),
     P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
     P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
     P("qap_margin", float, 0.02, "difference of SROCC below which two methods count as equal", low=0.0,
