@@ -218,7 +218,8 @@ class Attention(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head are two of these.
+    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head
+    ([V_i, e_ii] -> the quality of picture i, higher is better) are two of these.
 
     sigma = softplus(.) + 0.01: with a spread below the scale's resolution, one picture would dominate the likelihood.
     """
@@ -247,10 +248,3 @@ class LevelBranch(GaussianHead):
     def forward(self, V: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         seen = [] if self.attention is None else [self.attention(V)]
         return super().forward(torch.cat([V, mean, *seen], -1))
-
-
-class ScoreHead(GaussianHead):
-    """[V_i, e_ii] -> mu_i, sigma_i: the quality of picture i in [0,1], higher is better, and its spread."""
-
-    def __init__(self, node_width: int, edge_width: int, hidden: int):
-        super().__init__(node_width + edge_width, hidden)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
 from gmiqa_core.errors import UserError, did_you_mean
-from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
+from gmiqa_core.graph import EdgeBuilder, GaussianHead, LevelBranch, NodeBuilder, TypeBranch, full, type_adjacency
 from gmiqa_core.imagenet import MEAN, STD, imagenet_start
 from gmiqa_core.presets import PRESETS, checked
 
@@ -72,7 +72,7 @@ class GMIQA(nn.Module):
             self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"],
                                             c["level_attention"] and c["graph"] == "full")
         if "score" in c["branches"]:
-            self.score_head = ScoreHead(c["node_width"], edge_width, c["head_hidden"])
+            self.score_head = GaussianHead(c["node_width"] + edge_width, c["head_hidden"])
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
