@@ -185,12 +185,12 @@ _PARAMETERS = [
       stages=(FINETUNE, EVALUATE, ABLATE, EMBED, METAQAP)),
 
     # 60 ablations
-    P("ablation_rows", list, ["BL", "DGR", "SC", "Meta", "full", "V_only"], "rows to run, empty for all",
+    P("ablation_rows", list, ["BL", "DGR", "SC", "Meta", "full"], "rows to run, empty for all",
       stages=(ABLATE,)),
     P("ablation_seeds", int, 3, "seeds of every row, fewer than 3 decide nothing", low=1, stages=(ABLATE,)),
-    P("ablation_share", float, 0.02, "share of its usual steps that each training of a row gets", low=0.0001, high=1.0,
+    P("ablation_share", float, 0.01, "share of its usual steps that each training of a row gets", low=0.0001, high=1.0,
       stages=(ABLATE,)),
-    P("ablation_pictures", int, 150, "test pictures, spread evenly over the target, 0 for all", low=0,
+    P("ablation_pictures", int, 100, "test pictures, spread evenly over the target, 0 for all", low=0,
       stages=(ABLATE,)),
     P("ablation_plain", list, [], "stages replaced by plain training with equal computing",
       choices=("meta", "graph"), stages=(ABLATE,)),
