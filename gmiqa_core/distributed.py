@@ -1,8 +1,7 @@
-"""Several processes through torchrun, from a notebook or a shell.
+"""Several processes through torchrun, from a notebook: `launch(2, finetune, model, ...)`.
 
-A notebook calls `launch(2, finetune, model, ...)`. What the workers run must live in an importable module, because
-torchrun starts fresh interpreters (a fork after CUDA has started breaks). Shell: `torchrun --nproc-per-node 2 -m
-gmiqa_core.distributed JOB`, where JOB is the folder that `launch(..., dry=True)` writes and returns.
+What the workers run must live in an importable module: torchrun starts fresh interpreters (a fork after CUDA has
+started breaks).
 """
 
 import copy
@@ -78,7 +77,7 @@ class Ranks:
             other.copy_(total)
 
 
-def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = False, **kwargs: Any) -> Any:
+def launch(workers: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run function(*args, **kwargs) in `workers` processes that share one process group; return rank 0's result."""
     if function.__module__ == "__main__" or "." in function.__qualname__:
         raise UserError(f"{function.__qualname__} cannot run in several workers: it is defined in a notebook or inside "
@@ -90,8 +89,6 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
     kwargs.pop("report", None)  # the notebook of this process draws it; workers print plain lines
     args, kwargs = _models_to(args, kwargs, "cpu")
     (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
-    if dry:
-        return job
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}",
                "-m", "gmiqa_core.distributed", str(job)]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))

@@ -182,20 +182,44 @@ def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
     """A_v (...,N,N) from the mean a_ij of each edge over its channels; every degree is at least 1, whatever E holds.
 
     mean        relu(a) + I, average pooling as in the paper. Smoothed edges are nearly equal, and so are these entries
-    contrast    sigmoid(z) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph: differences
-                between edges count, however small they are beside the edges themselves
+    contrast    sigmoid(z) / (N - 1) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph:
+                differences between edges count, however small they are beside the edges themselves; and a node weighs
+                as much as its neighbours together, since mixing nodes before a non-linearity loses what each says
     """
     a, eye = E.mean(-1), torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
     if kind == "mean":
         return F.relu(a) + eye
-    pairs = max(1, E.shape[-2] * (E.shape[-2] - 1))
+    others = max(1, E.shape[-2] - 1)
+    pairs = E.shape[-2] * others
     centred = (a - (a * (1 - eye)).sum((-2, -1), keepdim=True) / pairs) * (1 - eye)
     variance = centred.square().sum((-2, -1), keepdim=True) / pairs
-    return torch.sigmoid(centred * (variance + LEAST_VARIANCE).rsqrt()) * (1 - eye) + eye
+    return torch.sigmoid(centred * (variance + LEAST_VARIANCE).rsqrt()) / others * (1 - eye) + eye
+
+
+class Attention(nn.Module):
+    """What its neighbours say to a node: V (...,N,inputs) -> (...,N,width), attention of several heads with a residual.
+
+    Ours. One picture shows its type badly and its level only once the type is known; sixteen of one type show the type.
+    So a node's own level gains from its neighbours, where the type of the graph, a sum over its pictures, does not.
+    """
+
+    def __init__(self, inputs: int, width: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.enter, self.leave = nn.Linear(inputs, width), nn.Linear(width, width)
+        self.ask = nn.Linear(width, 3 * width)
+
+    def forward(self, V: Tensor) -> Tensor:
+        X = self.enter(V)
+        asked = self.ask(F.layer_norm(X, X.shape[-1:])).chunk(3, -1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in asked)
+        seen = F.scaled_dot_product_attention(query, key, value)
+        return X + self.leave(seen.transpose(-2, -3).flatten(-2))
 
 
 class GaussianHead(nn.Module):
-    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head are two of these.
+    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head
+    ([V_i, e_ii] -> the quality of picture i, higher is better) are two of these.
 
     sigma = softplus(.) + 0.01: with a spread below the scale's resolution, one picture would dominate the likelihood.
     """
@@ -214,14 +238,13 @@ class GaussianHead(nn.Module):
 
 
 class LevelBranch(GaussianHead):
-    """[V_i, mean_j e_ij] -> mu_i, sigma_i: the severity of picture i's distortion in [0,1] and its spread."""
+    """[V_i, mean_j e_ij] -> mu_i, sigma_i: the severity of picture i's distortion in [0,1] and its spread. With
+    `attention`, what the neighbours say comes third."""
 
-    def __init__(self, node_width: int, edge_width: int, hidden: int):
-        super().__init__(node_width + edge_width, hidden)
+    def __init__(self, node_width: int, edge_width: int, hidden: int, attention: bool = False):
+        super().__init__(node_width + edge_width + attention * hidden, hidden)
+        self.attention = Attention(node_width, hidden) if attention else None
 
-
-class ScoreHead(GaussianHead):
-    """[V_i, e_ii] -> mu_i, sigma_i: the quality of picture i in [0,1], higher is better, and its spread."""
-
-    def __init__(self, node_width: int, edge_width: int, hidden: int):
-        super().__init__(node_width + edge_width, hidden)
+    def forward(self, V: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        seen = [] if self.attention is None else [self.attention(V)]
+        return super().forward(torch.cat([V, mean, *seen], -1))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
 from gmiqa_core.errors import UserError, did_you_mean
-from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
+from gmiqa_core.graph import EdgeBuilder, GaussianHead, LevelBranch, NodeBuilder, TypeBranch, full, type_adjacency
 from gmiqa_core.imagenet import MEAN, STD, imagenet_start
 from gmiqa_core.presets import PRESETS, checked
 
@@ -34,7 +34,9 @@ class GMIQA(nn.Module):
     graph                          `full`; `mlp`: an MLP as wide as the EdgeBuilder in its place; `none`: V only
     edge_widths, edge_depth        widths of the edge GCN; depth, if given, cuts them or repeats the last
     edge_init                      edges from the `nodes` V, or from the `pooled` features, which are appended to V
-    edge_residual, edge_dense      see graph.EdgeBuilder
+    edge_relu, edge_residual, edge_dense      see graph.EdgeBuilder
+    type_layers, type_adjacency    layers of the type branch's GCN; see graph.type_adjacency
+    level_attention                ours: the level branch attends to a node's neighbours, see graph.Attention
     branches                       which of type, level, score exist
     finetune_graph, bank_size      the graph behind a score: the picture alone, with a stored bank, or its whole batch
     """
@@ -67,9 +69,10 @@ class GMIQA(nn.Module):
             self.type_branch = TypeBranch(c["node_width"], c["type_width"], c["type_layers"])
             self.classifier = nn.Linear(c["type_width"], 1 + TYPES)
         if "level" in c["branches"]:
-            self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"])
+            self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"],
+                                            c["level_attention"] and c["graph"] == "full")
         if "score" in c["branches"]:
-            self.score_head = ScoreHead(c["node_width"], edge_width, c["head_hidden"])
+            self.score_head = GaussianHead(c["node_width"] + edge_width, c["head_hidden"])
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
@@ -121,7 +124,7 @@ class GMIQA(nn.Module):
     def level(self, V: Tensor, E: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """V (...,n,d) -> severity mu in [0,1] (0: no distortion) and its sigma, each (...,n)."""
         x, _, mean = self._relate(V, E)
-        return self.level_branch(torch.cat([x, mean], -1))
+        return self.level_branch(x, mean)
 
     def score(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """V (n,d) -> quality mu in [0,1], higher is better, and its sigma, each (n,). Picture i's score depends on V_i

@@ -23,12 +23,11 @@ class Scores:
 
 @torch.no_grad()
 def predict(model: GMIQA, pictures: Sequence[Tensor], batch: int = 8, crops: int = 0, crop: int = 224,
-            flip: bool = False, turn: bool = False, seed: int = 0) -> Scores:
+            turn: bool = False, seed: int = 0) -> Scores:
     """Scores of uint8 pictures (3,H,W). A sequence may decode its files on access, as few are held at a time.
 
     Whole pictures go through the pyramid; pictures of one size share a batch, which changes nothing but the time.
     crops, crop   average over that many random crops of that side (the repo preset: 25 of 224) in place of the whole
-    flip          average over the picture and its mirror image
     turn          each crop is turned a quarter turn further than the one before
     Several crops are averaged as a mixture: the result is the mean and deviation of the mixture of their Gaussians.
     """
@@ -39,8 +38,6 @@ def predict(model: GMIQA, pictures: Sequence[Tensor], batch: int = 8, crops: int
     for index, stacked in by_shape(pictures, batch):
         shown = [torch.stack([crop_of(p, k, crop, turn, (seed, i)) for i, p in zip(index, stacked, strict=True)])
                  for k in range(crops)] or [stacked]
-        if flip:
-            shown += [images.flip(3) for images in shown]
         outputs = [model(to_float(images.to(device))) for images in shown]
         means = torch.stack([m.double() for m, _ in outputs])
         variances = torch.stack([s.double() ** 2 for _, s in outputs])

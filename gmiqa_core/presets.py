@@ -18,16 +18,17 @@ PAPER: dict[str, Any] = dict(
     pyramid=(1, 2, 4), pyramid_width=256, statistics=False, node_hidden=512, node_width=256, head_hidden=128,
     type_width=256, type_layers=2, type_adjacency="mean",
     graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_relu=True,
-    edge_residual=False, edge_dense=False, branches=BRANCHES, finetune_graph="singleton", bank_size=16,
+    edge_residual=False, edge_dense=False, level_attention=False,
+    branches=BRANCHES, finetune_graph="singleton", bank_size=16,
 )  # fmt: skip
 # Checkpoints from before these options existed leave them out: such a network was trained with these values.
-BEFORE = dict(edge_relu=False, type_layers=1, type_adjacency="mean")
+BEFORE = dict(edge_relu=False, type_layers=1, type_adjacency="mean", level_attention=False)
 # Our additions (channel moments, the DCT start and a NodeBuilder of one layer) make a few minutes of training on a CPU
 # worth something: benchmarks/start.py measures it.
 SMALL = PAPER | dict(
     depths=(1, 1, 1, 1), width=24, stem="conv", stem_start="dct", bottleneck=False, statistics=True,
     pyramid=(1, 2), pyramid_width=64, node_hidden=None, node_width=256, head_hidden=64, type_width=128,
-    type_adjacency="contrast", edge_widths=(64, 64, 64), edge_residual=True,
+    type_adjacency="contrast", edge_widths=(64, 64, 64), edge_residual=True, level_attention=True,
 )  # fmt: skip
 # Training speed of quick's backbone at 128 px on one core with AVX512-BF16, images/s: 430 in bf16, 185 in fp32, both
 # channels_last; 120 in fp32 otherwise.

@@ -42,7 +42,6 @@ class Loop:
     checkpoint_every: int | None = None
     log_every: int = 10
     label: str = "training"
-    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if self.select not in ("last", "best") or self.resume not in ("auto", "never"):

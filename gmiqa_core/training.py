@@ -109,8 +109,7 @@ class _Trainer:
         self.identity = {**(identity or {}), **loop.identity(self.dtype), "start": start}
         if device.type == "cpu":
             keep_memory()
-        if loop.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ranks.copy_first([*model.state_dict().values()])
         groups = grouped(model, loop.lr, parameter_groups, loop.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=loop.lr, weight_decay=0.0, fused=device.type == "cuda" or None)

@@ -127,7 +127,7 @@ def test_every_type_comes_once_per_content_with_levels_in_turn(contents):
 
 
 def test_a_few_contents_hold_both_kinds(contents):
-    assert [c.name for c in cells.both_kinds(contents[::-1], 2)] == ["c0", "c2"]
+    assert [c.name for c in cells.both_kinds(contents[::-1], 2)] == ["c8", "c9"]
 
 
 def test_the_error_browser_shows_the_worst_first():

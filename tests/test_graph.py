@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmiqa.experiments.graph_probe import distortion_graph
-from gmiqa_core.graph import EdgeBuilder, TypeBranch, initial_edges, pairs, type_adjacency
+from gmiqa_core.graph import Attention, EdgeBuilder, TypeBranch, initial_edges, pairs, type_adjacency
 
 
 def nodes(*shape, seed=0, sign=False):
@@ -92,9 +92,29 @@ def test_zero_and_negative_edges_give_numbers_and_gradients(V):
     assert torch.isfinite(gradient).all() and gradient.any()
 
 
-def test_type_adjacency_has_degrees_of_at_least_one():
+@pytest.mark.parametrize("kind", ["mean", "contrast"])
+def test_type_adjacency_has_degrees_of_at_least_one(kind):
     E = torch.randn(3, 5, 5, 8)
-    assert bool((type_adjacency(E).sum(-1) >= 1).all())
+    A = type_adjacency(E + E.transpose(1, 2), kind)
+    assert bool((A.sum(-1) >= 1).all()) and torch.equal(A, A.transpose(1, 2))
+
+
+def test_contrast_sees_small_differences_and_leaves_a_node_half_its_weight():
+    E = 1 + 1e-3 * torch.randn(2, 6, 6, 4, dtype=torch.float64)
+    off = ~torch.eye(6, dtype=torch.bool)
+    A = type_adjacency(E, "contrast")
+    assert bool((A.diagonal(dim1=1, dim2=2) == 1).all()) and bool(((A.sum(-1) - 1) < 1).all())
+    assert float((A[:, off].std(1) / A[:, off].mean(1)).min()) > 0.2
+    assert bool((type_adjacency(torch.ones(1, 6, 6, 4), "contrast")[:, off] == 0.1).all()), "equal edges, equal entries"
+
+
+def test_attention_depends_on_the_others_but_not_on_their_order():
+    torch.manual_seed(0)
+    attention, V = Attention(12, 8).double(), nodes(5, 12)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(attention(V[order]), attention(V)[order])
+    torch.testing.assert_close(attention(torch.stack([V, V]))[1], attention(V))
+    assert not torch.allclose(attention(V)[:2], attention(V[:2]))
 
 
 def test_residual_keeps_more_of_an_edge_s_own():

@@ -78,7 +78,8 @@ def test_no_nan_and_no_dead_code(n, zero):
 
 
 @pytest.mark.parametrize("option", [{}, dict(graph="mlp"), dict(graph="none"), dict(self_calibrated=False),
-                                    dict(edge_init="pooled"), dict(stem="imagenet", bottleneck=True)])
+                                    dict(edge_init="pooled"), dict(stem="imagenet", bottleneck=True),
+                                    presets.BEFORE])
 def test_gradients_reach_every_parameter(option):
     model = tiny(**option)
     V = model.nodes(images(6, 64, 64))
@@ -142,6 +143,15 @@ def test_config_rebuilds_the_model():
     again.load_state_dict(model.state_dict())
 
 
+def test_a_config_of_before_is_what_it_was():
+    """A checkpoint that says nothing of the newer options was trained without them."""
+    old = {name: value for name, value in presets.PRESETS["tiny"].items() if name not in presets.BEFORE}
+    model = network.GMIQA(**old)
+    assert {name: model.config[name] for name in presets.BEFORE} == presets.BEFORE
+    assert {name for name, _ in model.type_branch.named_parameters()} == {"gcn.bias", "gcn.lin.weight"}
+    assert {name.split(".")[0] for name, _ in model.level_branch.named_parameters()} == {"layers"}
+
+
 @pytest.mark.parametrize("wrong, named", [(dict(widht=3), "width"), (dict(graph="some"), "full"),
                                           (dict(finetune_graph="bag"), "bank"), (dict(branches=("tipe",)), "type")])
 def test_a_wrong_option_is_refused_with_what_there_is(wrong, named):
@@ -197,7 +207,7 @@ def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    from gmiqa_core import checkpoints as files
+    from gmiqa_core import files
     path = checkpoints.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

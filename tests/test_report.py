@@ -38,6 +38,7 @@ def finished(run: Path, name: str, figures: int = 1, claims: tuple[str, ...] = (
     stage.number("srocc", 0.8123, n=240, low=0.76, high=0.85, text=f"Rank correlation with human scores in {name[:2]}")
     for outcome in claims:
         stage.claim(f"A claim that {outcome}", source="paper", value=0.5, outcome=outcome, n=3, evidence="curve_0")
+    assert all(stage.p[name] is not None for name in stage.p)  # as a notebook does that uses what it declares
     stage.close()
     record = provenance.read_json(stage.folder / "stage.json")
     provenance.write_json(stage.folder / "run.json", record)
@@ -190,6 +191,7 @@ def claimed(run: Path, *entries: dict) -> Path:
     provenance.begin(stage.folder, "k")
     for k, entry in enumerate(entries):
         stage.claim(**{"claim": f"Claim {k}", "source": "ours"} | entry)
+    assert all(stage.p[name] is not None for name in stage.p)  # as a notebook does that uses what it declares
     stage.close()
     provenance.write_json(stage.folder / "run.json", provenance.read_json(stage.folder / "stage.json"))
     return run

@@ -147,7 +147,7 @@ class Draws:
     """A pool that begins `by` steps later: each seed draws other pictures, and they are the same in every row."""
 
     def __init__(self, pool: Pool, by: int):
-        self.pool, self.by = pool, by
+        self.pool, self.by, self.types = pool, by, pool.types
 
     def identity(self) -> dict[str, Any]:
         return {**self.pool.identity(), "by": self.by}

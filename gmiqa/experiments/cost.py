@@ -99,7 +99,7 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
         step("type_branch", model.type_branch, model.type_branch, x, A)
         step("classifier", model.classifier, lambda x: model.classifier(model.type_branch(x[:, None], A[:1, :1])), x)
     if "level" in branches:
-        step("level_branch", model.level_branch, model.level_branch, torch.cat([x, mean], -1))
+        step("level_branch", model.level_branch, model.level_branch, x, mean)
     if "score" in branches:
         step("score_head", model.score_head, model.score_head, torch.cat([x, loops], -1))
 

@@ -121,6 +121,34 @@ def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: 
     return copy
 
 
+def sigmas(model: GMIQA, V: Tensor, batch: Batch, loss: str, seed: int = 0) -> pd.DataFrame:
+    """Sigma under a loss: the level branch refitted on the nodes V of half of the contents, asked about the others.
+    Columns type, level, content, spread, sigma."""
+    half = batch.content % 2 == 0
+    refitted = refit_level_branch(model, V[half], batch[half], loss, seed=seed)
+    rest = batch[~half].to("cpu")
+    with torch.no_grad():
+        sigma = refitted.level(V[~half][:, None])[1][:, 0].cpu()
+    return pd.DataFrame({"type": rest.type, "level": rest.level, "content": rest.content, "spread": rest.spread,
+                         "sigma": sigma})
+
+
+def smoothing(model: GMIQA, V: Tensor, seed: int = 0) -> pd.DataFrame:
+    """edge_variance of graphs of 4, 16 and 64 of the nodes V, in the trained network and in deeper ones at their random
+    start, with and without a residual: DataFrame network, residual, N, layer, variance."""
+    rows = []
+    for n in (4, 16, 64):
+        chosen = V[np.random.default_rng(seed).permutation(np.resize(np.arange(len(V)), n))]
+        for residual in (False, True):
+            start = build(**{**model.config, "edge_residual": residual}).to(V.device)
+            for depth in (5,) if residual else (5, None):
+                values = edge_variance(start if depth else model, chosen, depth, seed)
+                name, has = ("random start, 5 layers", residual) if depth else ("this network, trained",
+                                                                                 model.config["edge_residual"])
+                rows += [dict(network=name, residual=has, N=n, layer=k, variance=v) for k, v in enumerate(values)]
+    return pd.DataFrame(rows)
+
+
 @torch.no_grad()
 def edge_variance(model: GMIQA, V: Tensor, depth: int | None = None, seed: int = 0) -> list[float]:
     """Variance of the edges (N,N,width) about their graph's mean, as a share of their energy, before and after each

@@ -93,7 +93,7 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
         torch.manual_seed(seed)
         begun["random"].append(QualityNetwork(backbone).to(pool.device))
     try:
-        begun["ImageNet"] = [_imagenet(backbone, imagenet).to(pool.device) for _ in seeds]
+        begun["ImageNet"] = [base_network(backbone, imagenet).to(pool.device) for _ in seeds]
     except UserError as error:
         reason = str(error)
     for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
@@ -103,7 +103,7 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
     return begun, reason
 
 
-def _imagenet(backbone: str, weights: str) -> QualityNetwork:
+def base_network(backbone: str, weights: str) -> QualityNetwork:
     """The base network from torchvision's weights, or MobileNetV2 from a file of its own."""
     if backbone == "mobilenet_v2" and weights != "imagenet":
         return QualityNetwork(backbone, f"the ImageNet weights of {Path(weights).name}", MobileNetV2(weights))
