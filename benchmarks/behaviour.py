@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--contents", type=int, default=7)
     args = parser.parse_args()
     scorer = Scorer(args.checkpoint, "cpu")
-    found = synthetic.references(args.folder or "embedded")
-    contents = [c for c in found if c.kind != "generated"][: args.contents]
+    contents = synthetic.references(args.folder or "embedded")
+    contents = [c for c in contents if c.kind != "generated"][: args.contents]
     print(f"{args.checkpoint or 'the bundled model'}: {len(contents)} contents")
 
     rows = []

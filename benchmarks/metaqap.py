@@ -92,9 +92,9 @@ def main() -> None:
         row = {"method": name}
         for which in ["all", *np.unique(subset)]:
             here = np.ones(len(truth), bool) if which == "all" else subset == which
-            found = metrics(prediction[here], truth[here], groups[here], args.bootstrap)
+            values = metrics(prediction[here], truth[here], groups[here], args.bootstrap)
             for metric in ("srocc", "plcc"):
-                value = found.loc[metric]
+                value = values.loc[metric]
                 row[f"{which} {metric}"] = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
         rows.append(row)
     print(pd.DataFrame(rows).set_index("method").T.to_string(), flush=True)
@@ -108,8 +108,8 @@ def main() -> None:
               "the in-sample stack on the test part": (biased.predict(tested), truth),
               "the out-of-fold stack on the test part": (methods["stack"], truth)}
     for name, (prediction, target) in claims.items():
-        found = metrics(prediction, target, bootstrap=100)["value"]
-        print(f"{name}: SROCC {found['srocc']:.3f}, PLCC {found['plcc']:.3f}, n = {len(target):,}")
+        values = metrics(prediction, target, bootstrap=100)["value"]
+        print(f"{name}: SROCC {values['srocc']:.3f}, PLCC {values['plcc']:.3f}, n = {len(target):,}")
     print(f"{time.perf_counter() - begin:.0f} s, {time.process_time():.0f} s of processor, "
           f"{torch.get_num_threads()} threads, seed 0, {vars(args)}")
 

@@ -47,8 +47,8 @@ def by_crossed_bootstrap(table: Array, rng: np.random.Generator, bootstrap: int 
 
 
 def by_components(table: Array) -> tuple[float, float]:
-    found = paired(table)
-    return found.low, found.high
+    result = paired(table)
+    return result.low, result.high
 
 
 def rates(null: Iterable[tuple[float, float]], shifted: Iterable[tuple[float, float]], truth: float = DIFFERENCE
@@ -59,11 +59,11 @@ def rates(null: Iterable[tuple[float, float]], shifted: Iterable[tuple[float, fl
             "coverage": float(((low_ <= truth) & (truth <= high_)).mean()), "power": float((low_ > 0).mean())}
 
 
-def simulated(size: tuple[int, int], trials: int, seed: int = 0, of: Callable = by_components,
+def simulated(size: tuple[int, int], trials: int, seed: int = 0, compare: Callable = by_components,
               deviations: tuple[float, float, float] = (RUN, CONTENT, REST)) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     null, shifted = (differences(rng, trials, size, d, deviations) for d in (0.0, DIFFERENCE))
-    return rates(map(of, null), map(of, shifted))
+    return rates(map(compare, null), map(compare, shifted))
 
 
 def predictions(rng: np.random.Generator, size: tuple[int, int], pictures: int, worse: float = 0.0) -> tuple:
@@ -91,8 +91,8 @@ def of_predictions(size: tuple[int, int], trials: int, pictures: int = 10, seed:
 
     null, shifted = comparisons(0.0), comparisons(worse)
     truth = float(np.mean([c.delta for c in shifted]))
-    found = rates([(c.low, c.high) for c in null], [(c.low, c.high) for c in shifted], truth)
-    return {"difference": truth, **found}
+    result = rates([(c.low, c.high) for c in null], [(c.low, c.high) for c in shifted], truth)
+    return {"difference": truth, **result}
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
         old = np.random.default_rng(1)
         rows[name, "variance components"] = simulated(size, trials)
         rows[name, "crossed bootstrap, as before"] = simulated(
-            size, max(200, trials // 4), of=lambda table, old=old: by_crossed_bootstrap(table, old))
+            size, max(200, trials // 4), compare=lambda table, old=old: by_crossed_bootstrap(table, old))
     print(pd.DataFrame(rows).T.round(3).to_string())
     mixed = {(size, name): simulated(SIZES[size], trials, deviations=parts)
              for size in list(SIZES)[1:3] for name, parts in MIXTURES.items()}  # fmt: skip

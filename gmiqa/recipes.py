@@ -37,7 +37,7 @@ Trained = tuple[GMIQA, History]
 
 
 def network_options(p: Any) -> dict[str, Any]:
-    """Options of the network that differ from its preset."""
+    """The network's options that differ from its preset."""
     options: dict[str, Any] = {}
     if not p.self_calibrated:
         options["self_calibrated"] = False
@@ -62,7 +62,7 @@ def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
 def meta_pool(p: Any, contents: list[Reference], device: Any = "cpu",
               types: list[int] | None = None) -> Pool | RecordPool:
     """Distorted pictures of meta-training on these types (None: all that are not held out): enough of each level for
-    the steps that draw on them, and so many that a task shows none twice."""
+    the steps, and so many that a task shows no picture twice."""
     types, drawn = types or trained_types(p), p.meta_support + p.meta_query
     needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
     per_cell = max(-(-drawn // len(LEVELS)), int(np.clip(needed / (len(LEVELS) * len(types)), 2, 12)))
@@ -114,7 +114,7 @@ def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, algo
 
 
 def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
-    """`model` with the weights of a learner; the linear quality head of meta-training stays behind."""
+    """`model` with the weights of a learner, without the linear quality head of meta-training."""
     weights = {key: value for key, value in trained.model.state_dict().items() if not key.startswith("head.")}
     model.load_state_dict(weights, strict=False)
     return model
@@ -151,7 +151,7 @@ def graph_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int,
 
 
 def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, report: Report | None = None) -> Trained:
-    """The control of graph pre-training: as many steps of as many pictures, but each one's quality alone is learned."""
+    """The control of graph pre-training: as many steps and pictures, but only the quality of each is learned."""
     batch = 3 * max(p.graph_batch, max(p.graph_sizes)) + p.graph_mixed
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
     _, history = meta_learning.train(
@@ -215,5 +215,5 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
 
 
 def facts(p: Any) -> dict[str, Any]:
-    """What is saved with a fine-tuned network: every user of the file tests as the training did."""
+    """What is saved with a fine-tuned network, so that every user of the file scores pictures as its tests did."""
     return {"crop": p.finetune_crop, "views": p.finetune_views, "turn": p.turn_crops, "max_side": p.max_side}

@@ -30,7 +30,7 @@ def references(p: Any) -> References:
 
 
 def held_out_types(p: Any) -> list[int]:
-    """Types that no pre-training sees."""
+    """Types that pre-training does not see."""
     return [type_id(name) for name in p.held_out]
 
 
@@ -42,7 +42,7 @@ def trained_types(p: Any) -> list[int]:
 
 @dataclass(frozen=True)
 class TargetSet:
-    """Scored pictures to learn from, to choose the step on (None: the last step counts) and to test on."""
+    """Scored pictures to learn from, to choose the step with (None: the last step counts) and to test on."""
 
     train: Pictures
     validation: Pictures | None
@@ -56,10 +56,10 @@ class TargetSet:
         return self.dataset is None
 
 
-def target(p: Any, of: References) -> TargetSet:
-    """The target: a data set as its authors ship it, or KADID-calibrated scores on references of `of`."""
+def target(p: Any, pristine: References) -> TargetSet:
+    """The target: a data set as its authors ship it, or KADID-calibrated scores on the pristine references."""
     if p.dataset == "synthetic":
-        train, test = synthetic_target(of.validation[:12], of.test[: p.finetune_contents],
+        train, test = synthetic_target(pristine.validation[:12], pristine.test[: p.finetune_contents],
                                        held_out_types(p) or trained_types(p), p.finetune_labels, p.max_side, p.seed)
         return TargetSet(train, None, test, "synthetic, KADID-calibrated scores", "KADID-calibrated score")
     dataset = datasets.from_parameters(p)
@@ -70,11 +70,12 @@ def target(p: Any, of: References) -> TargetSet:
                      f"human score of {dataset.title}, in [0,1]", dataset)
 
 
-def metaqap_target(p: Any, of: References) -> TargetSet:
+def metaqap_target(p: Any, pristine: References) -> TargetSet:
     """The target of MetaQAP's base networks, longer side at most `qap_side`; the stack needs no validation part."""
     if p.dataset == "synthetic":
         types = [type_id(name) for name in p.qap_types]
-        train, test = (Pictures.of_cells(part, types, p.qap_side, p.seed) for part in (of.validation, of.test))
+        parts = pristine.validation, pristine.test
+        train, test = (Pictures.of_cells(part, types, p.qap_side, p.seed) for part in parts)
         return TargetSet(train, None, test, f"pseudo-scores of {len(types)} distortion types", "pseudo-score")
     dataset = datasets.from_parameters(p)
     split = datasets.split(dataset, p.split)

@@ -182,7 +182,7 @@ def test_mistakes_are_named():
         make("mean").predict([torch.zeros(3, 8, 8)])
     with pytest.raises(UserError, match="1 pictures and 2 scores"):
         make("mean").fit([torch.zeros(3, 8, 8)], [0.1, 0.2])
-    with pytest.raises(UserError, match="1 of 2 scores are no numbers"):
+    with pytest.raises(UserError, match="1 of 2 scores are not numbers"):
         make("mean").fit([torch.zeros(3, 8, 8)] * 2, [0.1, float("nan")])
 
 

@@ -387,7 +387,7 @@ def broken(kind, root):
     ("empty", "1 of 125 images are missing or empty, the first is images/I01_03_02.png"),
     ("unreadable", r"1 of 125 images are damaged: .*I01_03_02.png"),
     ("range", "1 of 125 scores in dmos.csv lie outside 1 to 5, the first is 41.9 of images/I01_03_02.png"),
-    ("number", "1 of 125 scores in dmos.csv are no numbers, the first is that of images/I01_03_02.png"),
+    ("number", "1 of 125 scores in dmos.csv are not numbers, the first is that of images/I01_03_02.png"),
     ("type", "type 33, expected 1 to 25"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named_with_what_was_expected(tmp_path, capsys, kind, said):

@@ -76,7 +76,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
     torch.manual_seed(0)
     checkpoints.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
     tables = release(tmp_path / "run", tmp_path / "out", sizes=Sizes(regression=300, types=60, local_quality=2))
-    assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "statistics alone"}
+    assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "regression alone"}
     assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
     assert tables["unnamed"]["n"].sum() == len(tables["predictions"])
     assert tables["unnamed"]["called none of these"].between(0, 1).all()

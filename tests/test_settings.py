@@ -95,7 +95,7 @@ def test_a_stage_gets_its_own_parameters_and_the_files_may_hold_others(tmp_path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [("- a\n", "expected lines like"),
-     ("a: [", "not YAML near line"), ("seed: 1\nseed: 2\n", "'seed' stands there twice"),
+     ("a: [", "not YAML near line"), ("seed: 1\nseed: 2\n", "'seed' is given twice"),
      ("seed: 010\n", "begins with a zero")],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path, text, words):

@@ -15,10 +15,10 @@ __all__ = ["NAMES", "Baseline", "make", "matrix"]
 
 
 def make(name: str, **options: Any) -> Baseline:
-    """A fresh baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
+    """A new baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
 
-    Common ones may be given to every method and go to those that use them: max_side (longer pictures are shrunk first),
-    cache (folder for features), seed, device. Learned ones take steps, too.
+    These options may be given to every method, and those that do not use them ignore them: max_side (longer pictures
+    are shrunk first), cache (folder for features), seed, device. Learned methods take steps, too.
     """
     if name.startswith("pyiqa:"):
         from gmiqa.baselines.foreign import Pyiqa

@@ -1,4 +1,4 @@
-"""Two small learned methods of comparison: CNNIQA, and a plain ResNet trained on whole pictures."""
+"""Two small learned methods to compare with: CNNIQA, and a plain ResNet trained on whole pictures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Features of many pictures: decoded in threads, computed in batches of one size, remembered by content.
 
-A row is kept under the digest of the picture's bytes, so ten splits of one data set extract it once; with a `cache`
-folder it is also kept on disk, under the digest of the code that computes it.
+A row is kept under the digest of the picture's bytes, so ten splits of one data set extract it once. With a `cache`
+folder, it is also kept on disk, under the digest of the code that computes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gmiqa_core.errors import UserError
 from gmiqa_core.files import written_atomically
 from gmiqa_core.shapes import by_shape
 
-BATCH, BATCH_PIXELS = 64, 300_000  # what a batch may hold: beyond a core's cache, larger batches are slower
+BATCH, BATCH_PIXELS = 64, 300_000  # what a batch may hold: batches larger than a core's cache are slower
 DECODERS = 4
 _MEMORY: dict[tuple[str, int, str], np.ndarray] = {}
 
@@ -55,7 +55,7 @@ def matrix(
 
 
 def _unknown(loaded: Iterable[tuple[str, Tensor | None]], digests: list[str], fresh: list[str]) -> Iterator[Tensor]:
-    """The pictures whose features are not known yet, once each. Writes down the digests of all, and of these."""
+    """The pictures whose features are not known yet, once each. Records the digests of all pictures, and of these."""
     seen = set()
     for digest, image in loaded:
         digests.append(digest)

@@ -15,11 +15,11 @@ from gmiqa.features import FEATURES
 class FeatureSVR(Baseline):
     """Standardised features, clipped at 5 deviations, and epsilon-SVR with a radial kernel.
 
-    Features that are never negative and skewed (variances, mostly) enter as logarithms.
+    Features that are skewed and never negative (mostly variances) enter as logarithms.
     features   the name of one of gmiqa.features.FEATURES
     C, gamma   None: the best of a small grid by 3-fold cross-validation on the training part; gamma is in units of
                1 / number of features
-    weights    of the pictures given to fit; None: all the same
+    weights    those of the pictures given to fit; None: all equal
     """
 
     weights: np.ndarray | None = None

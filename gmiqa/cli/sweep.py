@@ -8,7 +8,7 @@ from typing import Any
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("sweep", help="one run per combination of parameters, one table of results",
+    parser = subparsers.add_parser("sweep", help="one run per combination of parameters, and one table of results",
                                    description=__doc__)
     parser.add_argument("file", metavar="YAML", help="base, grid and seeds (docs/cluster.md has one)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their commands; start nothing")

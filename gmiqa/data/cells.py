@@ -46,7 +46,7 @@ def _made(contents: Sequence[Any], cells: list[dict[int, list[int]]], options: d
 
 
 def both_kinds(contents: Sequence[Any], count: int) -> list[Any]:
-    """`count` contents, the kinds in turn, so that a few of them hold photographs and generated scenes."""
+    """`count` contents, of each kind in turn, so that even a few include photographs and generated scenes."""
     kinds = list(dict.fromkeys(c.kind for c in sorted(contents, key=lambda c: c.kind != "photograph")))
     queues = [[c for c in contents if c.kind == kind] for kind in kinds]
     rounds = range(max(map(len, queues), default=0))

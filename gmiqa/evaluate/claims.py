@@ -1,4 +1,4 @@
-"""The words of a result, written here and nowhere else: what a comparison found, and what that says about a claim.
+"""The words of a result, written only here: what a comparison found, and what that says about a claim.
 
     comparison   better | worse | no difference (larger than a margin) | undecided
     claim        holds | does not hold | no difference | undecided | not run here

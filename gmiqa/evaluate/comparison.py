@@ -119,21 +119,21 @@ def _estimate(
     """Mean over runs of one method's metric, on its own scale, or of the first minus the second: estimate, n, note."""
     names = tuple(f"method {m}, run {r}" for m, runs in enumerate(methods) for r in range(len(runs))) + ("target",)
     (*columns, y), keep, lost = pairs(*(run for method in methods for run in method), target, names=names)
-    of, count = units(groups, keep)
+    index, count = units(groups, keep)
     reason = next((r for r in (undefined(metric, x, y) for x in columns) if r), "")
     note = "; ".join(text for text in (lost, reason) if text)
     if reason:
         return Estimate(NAN), count, note
-    W = left_out(of, count, resamples, seed) if count > 2 else np.ones((1, len(of)))
+    W = left_out(index, count, resamples, seed) if count > 2 else np.ones((1, len(index)))
     made = [pseudo_values(metric, x, y, W, scaled=len(methods) == 1) for x in columns]
     sign = np.array([1.0, -1.0][: len(methods)])[:, None]
     values = (sign * np.reshape([value for value, _ in made], (len(methods), -1))).sum(0)
     table = (sign[:, :, None] * np.reshape([pseudo for _, pseudo in made], (len(methods), len(values), -1))).sum(0)
-    found = crossed(table) if count > 2 else Estimate(NAN)
-    if not np.isfinite(found.error):
+    mean = crossed(table) if count > 2 else Estimate(NAN)
+    if not np.isfinite(mean.error):
         few = f"{count} {'pictures or groups' if len(values) == 1 else f'pictures or groups and {len(values)} runs'}"
         note = "; ".join(text for text in (note, f"no interval for {few}: at least 3 of each are needed") if text)
-    return Estimate(float(values.mean()), found.error, found.df), count, note
+    return Estimate(float(values.mean()), mean.error, mean.df), count, note
 
 
 def _unit(groups: Any, over: str) -> str:

@@ -1,4 +1,4 @@
-"""How sure a mean over runs x contents is, where both are a sample of what there could be: variance components.
+"""The error of a mean over runs x contents, both of which are samples of what there could be: variance components.
 
 With a run, b content and e what only this run does on this content, d_rc = mean + a_r + b_c + e_rc and
 
@@ -28,7 +28,7 @@ BLOCKS = 200  # units left out one by one up to here; more are left out in this 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its standard error and the degrees of freedom behind that; NaN where there is too little for one."""
+    """A value, its standard error and its degrees of freedom; NaN where there are too few values for an error."""
 
     value: float
     error: float = float("nan")
@@ -92,7 +92,7 @@ def complete(table: Array) -> tuple[Array, str]:
     return kept, f"{lost} of {table.size} differences left out: their row or column is not complete" if lost else ""
 
 
-def left_out(of: Array, units: int, limit: int = BLOCKS, seed: int = 0) -> Array:
+def left_out(index: Array, units: int, limit: int = BLOCKS, seed: int = 0) -> Array:
     """Weights (1 + U, n): every picture; then all but those of one unit (labels 0..U-1), or of one block of units.
 
     More units than `limit` are shuffled into `limit` blocks of about equal size.
@@ -100,8 +100,8 @@ def left_out(of: Array, units: int, limit: int = BLOCKS, seed: int = 0) -> Array
     limit = min(limit, BLOCKS)
     if units > limit:
         order = np.random.default_rng(seed).permutation(units)
-        of, units = (order * limit // units)[of], limit
-    return np.vstack([np.ones(len(of)), of != np.arange(units)[:, None]])
+        index, units = (order * limit // units)[index], limit
+    return np.vstack([np.ones(len(index)), index != np.arange(units)[:, None]])
 
 
 def pseudo_values(metric: Metric, x: Array, y: Array, W: Array, scaled: bool = False) -> tuple[float, Array]:

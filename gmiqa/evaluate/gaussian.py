@@ -54,11 +54,11 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(n="size", p=lambda scores: float(stats.shapiro(scores.to_numpy()).pvalue)).reset_index()
 
 
-def claim(found: pd.DataFrame, evidence: str = "") -> Claim:
-    """The paper's claim, from cells: one that Holm's correction still rejects is enough against it."""
-    adjusted, alpha = holm(found["p"]), 1 - LEVEL
-    rejected, sure = int((found["p"] < alpha).sum()), int((adjusted < alpha).sum())
+def claim(tested: pd.DataFrame, evidence: str = "") -> Claim:
+    """The paper's claim, from the tested cells: a single cell that is rejected after Holm's correction refutes it."""
+    adjusted, alpha = holm(tested["p"]), 1 - LEVEL
+    rejected, sure = int((tested["p"] < alpha).sum()), int((adjusted < alpha).sum())
     return Claim("Human scores of one distortion type and level are Gaussian", "paper",
-                 value=f"rejected in {rejected} of {len(found)} cells at 5 %, in {sure} after Holm",
-                 outcome=FAILS if sure else UNDECIDED, n=len(found), evidence=evidence,
-                 unit=f"cells of {int(np.median(found['n']))} scores", p=float(adjusted.min()))  # fmt: skip
+                 value=f"rejected in {rejected} of {len(tested)} cells at 5 %, in {sure} after Holm",
+                 outcome=FAILS if sure else UNDECIDED, n=len(tested), evidence=evidence,
+                 unit=f"cells of {int(np.median(tested['n']))} scores", p=float(adjusted.min()))  # fmt: skip

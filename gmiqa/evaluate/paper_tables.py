@@ -19,7 +19,7 @@ from gmiqa.evaluate.reported import DATASETS, reported
 
 TESTED = ("LIVEC", "KonIQ-10k", "CSIQ", "LIVE")  # the data sets of GMIQA's tables 1 to 4
 SINGLE = 0.9  # SROCC that every single distortion of LIVE and CSIQ exceeds, says GMIQA's text
-MARGIN = 0.01  # a reported number is reached where ours is surely not lower by more than that
+MARGIN = 0.01  # a reported number counts as reached if ours is surely not lower by more than this
 
 
 def interval_texts(scored: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def of_scores(overall: pd.DataFrame, per_type: pd.DataFrame, title: str) -> dict
 
 
 def of_cost(modules: pd.DataFrame, milliseconds: dict[str, float], size: int) -> tables.Table:
-    """Table 6 from network.cost (index module; parameters, gflop, ms) and the other methods' time per picture."""
+    """Table 6 from experiments.cost (index module; parameters, gflop, ms) and the other methods' time per picture."""
     ours = pd.DataFrame({"method": [f"GMIQA: {m}" for m in modules.index], "flops": modules["gflop"].to_numpy() * 1e9,
                          **{name: modules[name].to_numpy() for name in ("parameters", "ms")}})  # fmt: skip
     others = pd.DataFrame([{"method": m, "parameters": np.nan, "flops": np.nan, "ms": ms}
@@ -78,7 +78,7 @@ def claims(
 
 
 def reached(method: str, overall: pd.DataFrame, title: str, ours: str = "", evidence: str = "overall") -> list[Claim]:
-    """The numbers that a paper reports for its method, data set by data set: does ours reach both SROCC and PLCC?
+    """The numbers that a paper reports for its method, data set by data set: do ours reach both SROCC and PLCC?
 
     overall: rows of protocols.scores. ours: our method's name there (default: the paper's). title: the data set that we
     trained and tested on, by its name in the papers or by our loader's.
@@ -91,19 +91,19 @@ def reached(method: str, overall: pd.DataFrame, title: str, ours: str = "", evid
         if DATASETS.get(title, title) != fact.dataset or not set(bars) <= set(rows["metric"]):
             made.append(Claim(line))
             continue
-        found = {metric: mean_over_splits(rows[rows["metric"] == metric], metric) for metric in bars}
-        outcome, p = all_reach([(found[m], METRICS[m].scale, bar) for m, bar in bars.items()], MARGIN)
+        means = {metric: mean_over_splits(rows[rows["metric"] == metric], metric) for metric in bars}
+        outcome, p = all_reach([(means[m], METRICS[m].scale, bar) for m, bar in bars.items()], MARGIN)
         value = ", ".join(f"{METRICS[m].title} {float(METRICS[m].unscale(np.asarray(e.value))):.3f}"
-                          for m, e in found.items())  # fmt: skip
+                          for m, e in means.items())  # fmt: skip
         first = rows[rows["metric"] == "srocc"]
-        low, high = (float(np.tanh(bound)) for bound in found["srocc"].bounds())
+        low, high = (float(np.tanh(bound)) for bound in means["srocc"].bounds())
         made.append(Claim(line, value=value, outcome=outcome, evidence=evidence, margin=MARGIN, p=p, low=low, high=high,
                           **_counted(first), family=f"{method}, reported numbers"))  # fmt: skip
     return made
 
 
 def single_distortions(per_type: pd.DataFrame | None, dataset: str, title: str, method: str = "GMIQA") -> Claim:
-    """Whether every single distortion of the data set has an SROCC above 0.9: each type's lower bound is."""
+    """Whether every single distortion of the data set has an SROCC above 0.9, judged by each type's lower bound."""
     text = f"SROCC above {SINGLE} for every single distortion of {dataset}"
     if per_type is None or per_type.empty or DATASETS.get(title, title) != dataset:
         return Claim(text)
@@ -111,7 +111,7 @@ def single_distortions(per_type: pd.DataFrame | None, dataset: str, title: str, 
     if rows.empty or not np.isfinite(rows["value"]).all():
         return Claim(text)
     each = {kind: mean_over_splits(part, "srocc") for kind, part in rows.groupby("type", sort=False)}
-    outcome, p = all_reach([(found, METRICS["srocc"].scale, SINGLE) for found in each.values()])
+    outcome, p = all_reach([(estimate, METRICS["srocc"].scale, SINGLE) for estimate in each.values()])
     worst = min(each, key=lambda kind: each[kind].value)
     low, high = (float(np.tanh(bound)) for bound in each[worst].bounds())
     return Claim(text, value=f"lowest: {worst} {float(np.tanh(each[worst].value)):.3f}", outcome=outcome, p=p, low=low,
@@ -132,11 +132,12 @@ def all_reach(parts: list, margin: float = 0.0) -> tuple[str, float]:
     It holds where each value surely exceeds its bar less the margin: each alone has to pass at 5 %. It does not hold
     where one value is surely below its bar, at 5 % after Holm over the parts. Else it is undecided.
     """
-    if not all(np.isfinite(found.error) for found, _, _ in parts):
+    if not all(np.isfinite(estimate.error) for estimate, _, _ in parts):
         return UNDECIDED, float("nan")
-    bars = [(found, float(scale(np.array(bar))), float(scale(np.array(bar - margin)))) for found, scale, bar in parts]
-    above = max(found.p(least) if found.value > least else 1.0 for found, _, least in bars)
-    below = float(holm([found.p(bar) if found.value < bar else 1.0 for found, bar, _ in bars]).min())
+    bars = [(estimate, float(scale(np.array(bar))), float(scale(np.array(bar - margin))))
+            for estimate, scale, bar in parts]
+    above = max(estimate.p(least) if estimate.value > least else 1.0 for estimate, _, least in bars)
+    below = float(holm([estimate.p(bar) if estimate.value < bar else 1.0 for estimate, bar, _ in bars]).min())
     if above < 1 - LEVEL:
         return HOLDS, above
     return (FAILS, below) if below < 1 - LEVEL else (UNDECIDED, min(above, below))

@@ -1,11 +1,11 @@
-"""Which pictures train and which test, and what becomes of the predictions: protocols as data, results as tidy tables.
+"""Which pictures are for training and which for testing, and the tidy tables that predictions become.
 
     splits              ten stored 80/20 splits (by reference, else scene group, else picture): mean, median, spread
     official            the authors' own split
     cross               trained on one data set, tested on the whole of another
     leave_subset_out    each subset is tested by a model that saw none of it
 
-Per distortion type is no protocol of its own: `scores(predictions, by=["type"])`.
+Scores per distortion type need no protocol: `scores(predictions, by=["type"])`.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def compared(
     if len(each) == 1:
         return each[0]
     errors = np.array([c.error for c in each])
-    found = over_splits(np.array([c.delta for c in each]), errors, each[0].df)
+    mean = over_splits(np.array([c.delta for c in each]), errors, each[0].df)
     note = "; ".join(dict.fromkeys(c.note for c in each if c.note))
     over = f"{word} in each of {len(each)} splits"
-    return Comparison.of(found, metric, int(np.median([c.n for c in each])), over, note=note, margin=margin)
+    return Comparison.of(mean, metric, int(np.median([c.n for c in each])), over, note=note, margin=margin)

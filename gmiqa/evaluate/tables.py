@@ -1,7 +1,7 @@
 """The paper's tables 1-4 and 6 with our numbers: CSV, Markdown, LaTeX.
 
-Best bold, second underlined, in every column apart; n stated; beside each figure of ours what the paper says and the
-difference. A cell that was not run, or that the paper's text does not give, is blank.
+In every column the best is bold and the second underlined, and n is stated. Beside each figure of ours stand the
+paper's and the difference. A cell that was not run, or that the paper's text does not give, is blank.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def mean_over_folds(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_on(ours: pd.DataFrame) -> str:
-    """What our numbers are means of, method by method where methods differ; "" where the rows do not say."""
+    """What our numbers are means of, for each method where they differ; "" where the rows do not say."""
     if "folds" not in ours or ours.empty:
         return ""
     rows = ours.drop_duplicates(["method", "folds"])

@@ -27,9 +27,9 @@ from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 from gmiqa_core.meta_learning import MetaLearner
 
-AT = (0, 1, 3, 5, 10)  # inner steps after which a curve is measured; the last one is what is judged
+AT = (0, 1, 3, 5, 10)  # inner steps after which a curve is measured; the last one is judged
 SEEDS = 3  # fewer decide nothing
-CONTENTS = 12  # pristine pictures at most to label, and as many to score
+CONTENTS = 12  # at most so many pristine pictures to label, and as many to score
 OTHERS = 3  # types on which rates are chosen
 LABELS = 10  # labelled pictures of an episode on which rates are chosen
 
@@ -89,7 +89,7 @@ def experiment(networks: Mapping[tuple[int, int], dict[str, MetaLearner]], held_
     """All arms of all folds and seeds.
 
     networks    (fold, seed) -> arm -> network that has seen no type of held_out[fold]
-    contents    to choose rates on and to label; and others, to score
+    contents    two lists: contents to choose rates on and to label, and other contents to score
     returns     rows (fold, arm, seed, type, shots, step, rmse, share, srocc),
                 choices (fold, arm, seed, inner, strength, edge)
     """
@@ -128,8 +128,8 @@ def compared(networks: dict[str, MetaLearner], held_out: Sequence[int], validati
 
 
 def by_unit(rows: pd.DataFrame, metric: str = "share", step: int = AT[-1]) -> pd.DataFrame:
-    """A row per (type, seed), a column per arm: the metric after `step` inner steps, mean over numbers of labels; of
-    `share` its logarithm, so that the difference of two arms is that of their errors, the floor's left out."""
+    """A row per (type, seed), a column per arm: the metric after `step` inner steps, averaged over numbers of labels.
+    `share` is given as its logarithm, so that in the difference of two arms the floor's error cancels."""
     chosen = rows[rows["step"] == step]
     values = np.log(chosen["share"]) if metric == "share" else chosen[metric]
     return chosen.assign(value=values).pivot_table(index=["type", "seed"], columns="arm", values="value")

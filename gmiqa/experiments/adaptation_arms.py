@@ -1,8 +1,8 @@
 """The arms of the adaptation experiment: ways to turn a few labelled pictures into a scorer.
 
 Gradient arms take the learner's own inner steps; ridge regression and the label mean have a closed form. BatchNorm is
-frozen throughout: statistics of five pictures say more about the pictures than about the network, and those of the
-query would leak.
+frozen throughout: statistics of five pictures say more about those pictures than about what is normal, and statistics
+of the query would leak.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Arm:
     strength: float | None = None
 
     def scores(self, episode: Episode, at: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """(step, scores of the query) after each of the inner steps `at`; what has no steps gives the same for all."""
+        """(step, scores of the query) after each inner step in `at`; an arm without steps gives the same for all."""
         support, query = (self.seen(batch) for batch in (episode.support, episode.query))
         if self.network is None:
             predicted = ridge(support.images, support.quality, query.images, self.strength or 1.0)
@@ -75,9 +75,9 @@ class Arm:
 
 
 def arms(networks: dict[str, MetaLearner]) -> dict[str, Arm]:
-    """The arms of one seed: every network adapted whole; of the plain one also the head alone, and ridge regression on
-    its features; and the floor. `networks` have frozen statistics and hold `plain`. A meta-trained network keeps the
-    inner update that it learned with (meta-sgd its rates too); the plain one takes either."""
+    """The arms of one seed: every network adapted whole; the plain one also with its head alone, and with ridge
+    regression on its features; and the floor. `networks` have frozen BatchNorm and include `plain`. A meta-trained
+    network keeps the inner update that it learned with, and meta-sgd its rates; the plain one takes either update."""
     result = {name: Arm(meta, grid=RATES if name == "plain" else {meta.inner: RATES[meta.inner]})
               for name, meta in networks.items()}
     for name in [name for name, meta in networks.items() if meta.algorithm == "meta-sgd"]:

@@ -1,4 +1,5 @@
-"""Does the relation between pictures help? One trained network with its edges taken away, against its single judgments.
+"""Does the relation between pictures help? A trained network against itself without edges, and against
+its judgments of single pictures.
 
     crops = several_crops(contents, 96)                          # pictures of unseen contents, three crops of each
     table = controls(model, all_nodes(model, crops.images), crops, known)
@@ -6,8 +7,8 @@
 
 Controls leave the network as it is and change its edges: none (A = I), all equal, shuffled. References have no edges at
 all: the log-probabilities of the single pictures added up, their own levels, the nodes V alone. The pictures of a type
-are drawn independently of each other, so what each of them says alone, added up, is all that there is to know about
-their type once that is said well: the sum is the bar, not the mean of single codes.
+are drawn independently of each other. So if each picture alone is read well, the sum of what they say is all that there
+is to know about their type: the graph's code has to beat this sum, not the mean of single codes.
 """
 
 from __future__ import annotations
@@ -86,16 +87,16 @@ def graphs_of(batch: Batch, n: int, graphs: int, group: int, seed: int) -> pd.Da
 
 def changed(E: Tensor, how: str, seed: int = 0) -> Tensor:
     """Edges (...,N,N,w) as trained, with all edges equal to their graph's mean, or shuffled over the pairs i < j and
-    over the diagonal, so that a graph keeps the edges it has, but not where."""
+    over the diagonal, so that a graph keeps its edges, but not their places."""
     if how == "as trained":
         return E
     if how == "all equal":
         return E.mean((-3, -2), keepdim=True).expand_as(E)
     n, generator = E.shape[-2], torch.Generator().manual_seed(seed)
     i, j = torch.triu_indices(n, n, 1)
-    order, own = torch.randperm(len(i), generator=generator), torch.randperm(n, generator=generator)
+    order, loops = torch.randperm(len(i), generator=generator), torch.randperm(n, generator=generator)
     result, k = E.clone(), torch.arange(n)
-    result[..., k, k, :] = E[..., own, own, :]
+    result[..., k, k, :] = E[..., loops, loops, :]
     result[..., i, j, :] = result[..., j, i, :] = E[..., i[order], j[order], :]
     return result
 
@@ -116,8 +117,8 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
     model.eval()
     table = graphs_of(batch, n, graphs, group, seed)
     members = torch.from_numpy(np.stack(table["members"].to_list())).to(V.device)
-    own, truth = model.level(V[:, None])[0].flatten(), batch.severity.to(V.device)
-    level, codes, named = {ALONE: own[members]}, {}, {}
+    single, truth = model.level(V[:, None])[0].flatten(), batch.severity.to(V.device)
+    level, codes, named = {ALONE: single[members]}, {}, {}
     for arm in edges:
         parts = [_read(model, V[m], arm, seed) for m in members.split(64)]
         codes[arm], level[arm] = (torch.cat(x) for x in zip(*parts, strict=True))
@@ -180,15 +181,15 @@ def _by_unit(outcome: str, arm: str, unit: np.ndarray, values: np.ndarray) -> li
 
 def _scores(model: GMIQA, V: Tensor, batch: Batch, table: pd.DataFrame) -> list[tuple]:
     """SROCC of each unit's pictures, each a graph of one; the ridges are fitted on the other units' pictures."""
-    x, own = V[:, : model.config["node_width"]], model.edges(V[:, None])[:, 0, 0]
+    x, loop = V[:, : model.config["node_width"]], model.edges(V[:, None])[:, 0, 0]
     quality = batch.quality.to(V.device)
-    predictions = {OWN: model.score_head(torch.cat([x, own], -1))[0],
-                   MEAN: model.score_head(torch.cat([x, own.mean(0).expand_as(own)], -1))[0]}
+    predictions = {OWN: model.score_head(torch.cat([x, loop], -1))[0],
+                   MEAN: model.score_head(torch.cat([x, loop.mean(0).expand_as(loop)], -1))[0]}
     pictures = {u: torch.from_numpy(np.unique(np.concatenate(part["members"].to_list()))).to(V.device)
                 for u, part in table.groupby("unit")}
     rows = [("score", arm, u, evaluate.srocc(y[p], quality[p])) for arm, y in predictions.items()
             for u, p in pictures.items()]
-    for arm, inputs in ((V_ALONE, x), (V_AND_OWN, torch.cat([x, own], -1))):
+    for arm, inputs in ((V_ALONE, x), (V_AND_OWN, torch.cat([x, loop], -1))):
         for u, p in pictures.items():
             others = torch.cat([q for w, q in pictures.items() if w != u])
             rows.append(("score", arm, u, evaluate.srocc(_ridge(inputs[others], quality[others], inputs[p]),

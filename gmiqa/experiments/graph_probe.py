@@ -106,8 +106,8 @@ def watch(batch: Batch, sizes: Sequence[int] = (1, 16), **options: Any) -> Calla
 
 def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: int = 400, lr: float = 3e-3,
                        seed: int = 0) -> GMIQA:
-    """A copy of `model` whose level branch alone is trained anew on the fixed nodes V (n,d) of `batch`, each a graph of
-    one: what a loss does to sigma, everything else being equal."""
+    """A copy of `model` with only its level branch trained anew, on the fixed nodes V (n,d) of `batch`, each a graph of
+    one. It shows what a loss does to sigma, with everything else equal."""
     torch.manual_seed(seed)
     copy = build(**model.config).to(V.device)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("level_branch.")}

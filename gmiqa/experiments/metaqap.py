@@ -49,7 +49,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every network of a comparison is fine-tuned: the same steps, batches and loss for all."""
+    """How all networks of a comparison are fine-tuned: with the same steps, batches and loss."""
 
     folder: Path
     steps: int
@@ -112,8 +112,8 @@ def base_network(backbone: str, weights: str) -> QualityNetwork:
 
 def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],
                **options: Any) -> tuple[dict[str, Starts], dict[str, str]]:
-    """`starts` of every backbone, the first with all seeds and the others with one; a backbone that fails is named with
-    its reason and does not lose the others' work."""
+    """`starts` of every backbone, the first with all seeds and the others with one. A backbone that fails is named with
+    the reason, and the work of the others is kept."""
     begun: dict[str, Starts] = {}
     missing: dict[str, str] = {}
     for name in backbones:
@@ -184,7 +184,7 @@ class Stacked:
 
 
 def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
-    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that it is stacked on."""
+    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that the stack learns from."""
 
     def fit(pictures: Pictures, tag: str) -> Fitted:
         from gmiqa_core import checkpoints, prediction

@@ -1,7 +1,7 @@
 """Hand-crafted features of pictures: natural scene statistics, contrast, colour, compression and DCT coefficients.
 
-Functions of tensors alone: nothing is learned, read or kept here. `baselines` fits support vector machines to these
-features, `score` stacks such a machine with the network.
+These are functions of tensors: nothing is learned, read or kept here. `baselines` fits support vector machines to these
+features, and `score` stacks such a machine with the network.
 """
 
 from __future__ import annotations

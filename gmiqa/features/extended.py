@@ -1,8 +1,8 @@
 """The extended hand-crafted set: NSS in luminance and opponent colours, contrast, colour, local sharpness, compression.
 
 Each group is a function (N, 3, H, W) in 0..255 -> (N, d) with its names beside it; nothing is learned here. Local
-values are taken on a grid of blocks and described by percentiles, because one sharp subject before a blurred
-background is a good picture and a sharp background behind a blurred subject is not.
+values are taken on a grid of blocks and described by percentiles: a sharp subject in front of a blurred background is
+a good picture, but a sharp background behind a blurred subject is not.
 """
 
 from __future__ import annotations

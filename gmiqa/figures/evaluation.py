@@ -125,7 +125,7 @@ def worst(pictures: list[np.ndarray], captions: list[str], columns: int = 4) -> 
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Left the SROCC of every row, right its difference to the row it is held against; triangles are decided."""
+    """Left the SROCC of every row, right its difference to the row it is compared with; triangles are decided."""
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 

@@ -1,4 +1,4 @@
-"""Figures of the three trainings: live curves, tasks, adaptation to held-out types, predictions with their spread."""
+"""Figures of the three trainings: live curves, tasks, adaptation to held-out types, predictions with their sigma."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def curves(metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, Sequence[st
 
 
 def task(support: Any, query: Any, name: str, shown: int = 8) -> Any:
-    """Pictures of a task: support above, query below, each with its label (quality in [0,1])."""
+    """Pictures of a task: support above and query below, each with its label (quality in [0,1])."""
     import matplotlib.pyplot as plt
 
     with style():
@@ -123,7 +123,7 @@ def adaptation(rows: pd.DataFrame, metrics: Mapping[str, str], floor: str = "lab
                 if row == len(metrics) - 1:
                     ax.set_xlabel("adaptation steps")
             axes[row, 0].set_ylabel(label)
-            if metric == "share":  # an arm that starts far off must not flatten the others
+            if metric == "share":  # an arm that starts far off must not flatten the curves of the others
                 axes[row, 0].set_ylim(0.5, min(2.0, max(1.2, axes[row, 0].get_ylim()[1])))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -145,7 +145,7 @@ def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judge
     """Predicted against true score with sigma as error bar, at most `most` pictures; and the calibration of sigma.
 
     frame    quality, mu, sigma in [0,1], and optionally a column `groups` that colours the points
-    judged   what calibration is judged on, where quality is a mean over many pictures; default: frame
+    judged   what calibration is judged on; needed where `quality` is a mean over many pictures (default: frame)
     Calibration: the share of pictures whose score lies within k sigma of the prediction, against a Gaussian's share.
     """
     import matplotlib.pyplot as plt
@@ -173,7 +173,7 @@ def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judge
 
 
 def coverage(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Expected and observed share of scores within the central interval of N(mu, sigma), for nine intervals."""
+    """Expected and observed shares of scores within the central interval of N(mu, sigma), for nine intervals."""
     from scipy.stats import norm
 
     expected = np.linspace(0.1, 0.9, 9)

@@ -1,5 +1,5 @@
 """From a finished run to the model that users score with: the ensemble, the local quality network, the calibration of
-sigma and of type probabilities, and what all of it is worth.
+sigma and of type probabilities, and the metrics of all this.
 
 The ensemble's weights and sigma are fitted on the validation part of the run's data set, on which neither the network
 nor the regression was trained; the temperature of type probabilities, on distorted contents left out of training. The
@@ -30,10 +30,10 @@ from gmiqa_core import checkpoints, prediction
 from gmiqa_core.errors import UserError
 
 STAGE = "40_fine_tuning"
-SIDE = 512  # longer side that a picture is brought to before anything looks at it
-# Of the regression, chosen by 4-fold cross-validation over scene groups of BIQ2021's development training part.
+SIDE = 512  # longer side to which a picture is brought first of all
+# For the regression, chosen by 4-fold cross-validation over scene groups of BIQ2021's development training part.
 C, GAMMA = 6.0, 0.15
-DISTORTED_WEIGHT = 0.2  # of a distorted pristine picture beside a scored photograph
+DISTORTED_WEIGHT = 0.2  # weight of a distorted pristine picture beside a scored photograph
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Parts:
 
 
 def parameters(run: Path) -> Any:
-    """The parameters of a run's fine-tuning, as its run.json has them."""
+    """The parameters of a run's fine-tuning, from its run.json."""
     record = run / STAGE / "run.json"
     if not record.is_file():
         raise UserError(f"{run} holds no finished {STAGE}: run `gmiqa run params/bundled.yaml` first")
@@ -79,7 +79,7 @@ def release(run: Path, folder: Path, cache: Path | None = None, target: str = ""
     """
     p = parameters(run)
     if p.dataset == "synthetic":
-        raise UserError(f"{run} was tuned on synthetic pseudo-scores: a model for users needs human ones (dataset=...)")
+        raise UserError(f"{run} was tuned on pseudo-scores, but a model for users needs human scores (dataset=...)")
     model, _ = checkpoints.load(run / STAGE / "finetuned.safetensors")
     dataset = datasets.from_parameters(p)
     parts = Parts(dataset, datasets.split(dataset, p.split))
@@ -128,7 +128,7 @@ def fit_ensemble(model: Any, parts: Parts, contents: list[Any], p: Any, count: i
 def fit_with_severity(svr: FeatureSVR, pictures: list[Any], quality: np.ndarray, contents: list[Any], seed: int,
                       count: int) -> None:
     """Fit on scored photographs, then again on these and on `count` distorted pictures. Photographs alone teach a
-    regression nothing about most distortions, and it would rank a blocky picture above its original."""
+    regression nothing about most distortions: it would rank a blocky picture above its original."""
     svr.fit(pictures, quality)
     more, scores = distorted(svr, contents, seed, count)
     svr.weights = np.r_[np.ones(len(quality)), np.full(len(scores), DISTORTED_WEIGHT)]
@@ -137,7 +137,7 @@ def fit_with_severity(svr: FeatureSVR, pictures: list[Any], quality: np.ndarray,
 
 def distorted(svr: FeatureSVR, contents: list[Any], seed: int, count: int) -> tuple[list[Tensor], np.ndarray]:
     """Distorted pristine pictures and their scores: what `svr` predicts for the pristine one, times the share of the
-    quality that such a distortion left in the eyes of KADID-10k's viewers."""
+    quality that such a distortion leaves in the eyes of KADID-10k's viewers."""
     clean = [batch.images[0] for batch in synthetic.test_batches(contents, types=[0], seed=seed)]
     base = svr.predict(clean)
     pool = synthetic.Pool(contents, types=range(26), crop=None, reuse=1, draws=60, seed=seed)

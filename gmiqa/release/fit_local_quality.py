@@ -1,7 +1,7 @@
 """Training of the local quality network, on pictures that are distorted in one region.
 
 In the first phase the rest of the picture is as it was. The soft, dark and empty areas of ordinary photographs are
-then among the undistorted places, so the network learns that they are none of its business. In the second phase the
+then among the undistorted places, so the network learns to ignore them. In the second phase the
 whole picture is often mildly distorted, or gets softer, darker or paler gradually: neither counts as a local
 distortion, and the network learns to see what differs from the rest of the picture.
 """
@@ -27,7 +27,7 @@ from gmiqa_core import training
 
 SIDE, BATCH = 256, 16  # of the crops
 SMALLEST = 0.45  # share to which a picture is shrunk at most
-LEAST_SEVERITY = 0.65  # of a distorted region: even where people hardly mind it, that is the place that differs
+LEAST_SEVERITY = 0.65  # least severity of a distorted region: even if people hardly mind it, it differs
 SECOND_PHASE = 1.2  # its steps, for each step of the first
 GRADUAL = ("gaussian_blur", "lens_blur", "brighten", "darken", "mean_shift", "saturation_hsv", "contrast_change")
 

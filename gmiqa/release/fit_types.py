@@ -1,4 +1,4 @@
-"""Distortion types and severities of whole pictures: their branches trained again, their probabilities calibrated.
+"""The branches for type and severity, trained again on whole pictures, with calibrated probabilities.
 
 Fine-tuning keeps these branches alive, but on crops. The nodes of a whole picture differ from those of its crops: a
 pyramid over more pixels has larger maxima and steadier means.

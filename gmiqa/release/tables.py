@@ -1,4 +1,4 @@
-"""What the released files say about test pictures, as tables."""
+"""What the released files say about the test pictures, as tables."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pandas as pd
 from gmiqa import evaluate
 from gmiqa.score.result import Z90, Score, distortion_name
 
-METHODS = {"released stack": "quality_predicted", "network alone": "network", "statistics alone": "statistics"}
+METHODS = {"released stack": "quality_predicted", "network alone": "network", "regression alone": "regression"}
 
 
 def tables(pictures: pd.DataFrame, scores: list[Score], network: np.ndarray, ensemble: Any) -> dict[str, pd.DataFrame]:
     """metrics with intervals, per subset and overall; sigma against errors; who is called `none of these`; the stack
-    against the statistics alone.
+    against the regression alone.
 
     pictures    rows of the data set's table, one for each of `scores`
     network     (n,) the network's own scores of these pictures, in 0..1
@@ -26,15 +26,15 @@ def tables(pictures: pd.DataFrame, scores: list[Score], network: np.ndarray, ens
     frame["distortion"] = [score.distortion for score in scores]
     frame["network"] = network
     w = ensemble.tensors["weights"].double().numpy()
-    frame["statistics"] = (frame["quality_predicted"] - w[0] - w[1] * frame["network"]) / w[2]
+    frame["regression"] = (frame["quality_predicted"] - w[0] - w[1] * frame["network"]) / w[2]
     truth = frame["quality"].to_numpy(float)
     groups = frame["group"].where(frame["group"].astype(bool), frame["id"]).to_numpy()
     error = (frame["quality_predicted"] - truth).abs()
     unnamed = (frame["distortion"] == distortion_name(0)).groupby(frame["subset"]).agg(["mean", "size"]).reset_index()
-    paired = evaluate.compare(frame["quality_predicted"], frame["statistics"], truth, groups=groups)
+    paired = evaluate.compare(frame["quality_predicted"], frame["regression"], truth, groups=groups)
     return {"metrics": _metrics(frame, truth, groups), "sigma": _sigma(frame["sigma"], error), "predictions": frame,
             "unnamed": unnamed.set_axis(["subset", "called none of these", "n"], axis=1),
-            "paired": pd.DataFrame([{"comparison": paired.sentence("the released stack", "statistics alone"),
+            "paired": pd.DataFrame([{"comparison": paired.sentence("the released stack", "the regression alone"),
                                      "90 % interval holds": (error <= Z90 * frame["sigma"]).mean()}])}
 
 

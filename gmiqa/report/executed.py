@@ -19,7 +19,7 @@ OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll(
 
 
 def page(title: str, body: str) -> str:
-    """A complete page; everything that it shows is in it."""
+    """A complete page, which holds everything that it shows."""
     look = (Path(__file__).with_name("look.css")).read_text(encoding="utf-8")
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
@@ -45,7 +45,7 @@ def as_data(path: Path) -> str:
 
 
 def smaller(png: bytes) -> tuple[bytes, str]:
-    """A PNG as it is, or as WebP where it is large and that helps: pictures made of photographs."""
+    """A PNG as it is, or as WebP if it is large and that makes it smaller, as with photographs."""
     if len(png) < LARGE:
         return png, "png"
     from PIL import Image
@@ -55,7 +55,7 @@ def smaller(png: bytes) -> tuple[bytes, str]:
 
 
 def number(value: Any) -> str:
-    """A value as a reader wants it: three decimals below ten, fewer above, a minus that is one."""
+    """A value as a reader wants it: three decimals below ten, fewer above, and a true minus sign."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -74,7 +74,7 @@ def _digits(value: float) -> str:
 
 
 def table(frame: Any, index: int = 0, caption: str = "", kind: str = "") -> str:
-    """A DataFrame whose first ``index`` columns are row headings; numbers stand right."""
+    """A DataFrame whose first ``index`` columns are row headings; numbers are aligned to the right."""
     import pandas as pd
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c]) for c in frame]
     mark = [' class="n"' if is_number else "" for is_number in numeric]
@@ -117,6 +117,6 @@ def notebook_page(notebook: Path, to: Path) -> Path:
     return to
 
 
-def _recompressed(found: re.Match[str]) -> str:
-    content, kind = smaller(base64.b64decode(found[1]))
+def _recompressed(match: re.Match[str]) -> str:
+    content, kind = smaller(base64.b64decode(match[1]))
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

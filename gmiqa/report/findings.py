@@ -13,7 +13,7 @@ from gmiqa.runs import provenance
 from gmiqa.runs.order import LAST, NEEDS
 from gmiqa.runs.plan import shown
 
-# What the first screen shows: the first of these that are there. Names are patterns; the words say what a number is.
+# What the first screen shows: the first of these that exist. Names are patterns; the words say what a number is.
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
     ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""),
@@ -27,7 +27,7 @@ NUMBERS: tuple[tuple[str, str, str], ...] = (
     ("60_ablations", ".*", ""), ("70_embeddings", ".*", ""), ("30_distortion_graphs", ".*", ""),
     ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))
 
-# What is known of a claim: what stage.claim registers, and what Holm's correction over its family leaves of it.
+# What is known of a claim: what stage.claim registers, and its outcome after Holm's correction over its family.
 CLAIM = ("claim", "source", "outcome", "value", "low", "high", "margin", "n", "unit", "runs", "p", "p_holm", "family",
          "nominal", "evidence", "stage")
 STUDY = Path("outputs/gallery/findings.csv")  # claim, metric, value, low, high, margin, n, unit, runs, outcome, command
@@ -47,7 +47,7 @@ class Part:
         return self.record.get(kind, []) if self.record else []
 
     def notebook(self) -> str:
-        """Relative path of its executed notebook: the page if there is one; empty if it ran outside the chain."""
+        """Relative path of its executed notebook, or of that one's page if there is one; empty if it ran by hand."""
         for ending in ("html", "ipynb"):
             if (self.folder / f"{self.name}.{ending}").exists():
                 return f"{self.name}/{self.name}.{ending}"
@@ -67,14 +67,14 @@ def collect(run: Path, notebooks: Path | None = None) -> list[Part]:
 
 def pick(parts: list[Part], kind: str, wanted: tuple[tuple[str, str, str], ...], count: int
          ) -> list[tuple[Part, dict[str, Any], str]]:
-    """The first ``count`` entries that exist, in the order wanted: the stage, the entry, what to call it."""
+    """The first ``count`` entries that exist, in the order of `wanted`: the stage, the entry, what to call it."""
     by_name = {part.name: part for part in parts}
-    found: list[tuple[Part, dict[str, Any], str]] = []
+    picked: list[tuple[Part, dict[str, Any], str]] = []
     for stage, pattern, words in wanted:
         matching = [e for e in by_name[stage].entries(kind) if re.fullmatch(pattern, e["name"])]
-        if matching and len(found) < count and all(matching[0] is not entry for _, entry, _ in found):
-            found.append((by_name[stage], matching[0], words or matching[0].get("text") or matching[0]["name"]))
-    return found
+        if matching and len(picked) < count and all(matching[0] is not entry for _, entry, _ in picked):
+            picked.append((by_name[stage], matching[0], words or matching[0].get("text") or matching[0]["name"]))
+    return picked
 
 
 def claims(parts: list[Part], study: Path | None = None) -> Any:
@@ -102,7 +102,7 @@ def brief(frame: Any) -> Any:
 
 
 def studied(path: Path) -> dict[str, str] | None:
-    """What the study says of each claim, by the claim's text; None where its file is not there."""
+    """What the study says of each claim, by the claim's text; None if there is no file of it."""
     import pandas as pd
     if not path.is_file():
         return None
@@ -149,7 +149,7 @@ def counted(outcomes: list[str]) -> str:
 
 
 def sentence(parts: list[Part]) -> str:
-    """What was found and what was not, in one sentence made of the run's own numbers."""
+    """What the run found and what it did not, in one sentence made of its own numbers."""
     headline = pick(parts, "numbers", NUMBERS, 1)
     outcomes = list(claims(parts)["outcome"])
     others = [part for part in parts if part.name != LAST]

@@ -2,9 +2,9 @@
 
     build(Path("outputs/quick"))
 
-First screen: one sentence, one picture, three numbers. Below: the claims, then each stage's numbers, figures and
-tables with a link to its notebook, what the run cost, its parameters and its environment. A stage that is missing
-is said to be missing.
+The first screen has one sentence, one picture and three numbers. Below are the claims, then each stage's numbers,
+figures and tables with a link to its notebook, what the run cost, its parameters and its environment. The page says so
+where a stage is missing.
 """
 
 from __future__ import annotations
@@ -186,8 +186,9 @@ def _cost(parts: list[Part], folder: Path, last: dict[str, Any]) -> str:
              + (" and changes" if p.record.get("dirty") else "")} for p in parts if p.record]
     if not rows:
         return ""
-    own = Part(LAST, "", "", folder, last)
-    tables = "".join(_table(own, entry) for entry in own.entries("tables") if entry["name"] not in ("claims", "stages"))
+    report = Part(LAST, "", "", folder, last)
+    shown = [entry for entry in report.entries("tables") if entry["name"] not in ("claims", "stages")]
+    tables = "".join(_table(report, entry) for entry in shown)
     total = duration(sum(row["seconds"] for row in rows))
     return (f'<section id="cost"><h2>What this run cost</h2><p>{total} of notebooks, at most '
             f"{max(row['memory (MB)'] for row in rows):,} MB of memory.</p>"

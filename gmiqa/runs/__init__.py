@@ -2,7 +2,7 @@
 
     stage.py       what a notebook calls: parameters, figures, tables, numbers, claims
     progress.py    a bar in JupyterLab, plain lines in batch
-    provenance.py  run.json, versions, folders that are cleared only when they are ours
+    provenance.py  run.json, versions, folders that are cleared only if they are ours
     keys.py        what a stage's result depends on, and what of that has changed
     order.py       which notebook needs which
     chain.py       runs them with papermill (plan.py says which; execute.py is one child process)

@@ -1,4 +1,4 @@
-"""Small things between a stage and the kernel it may run in."""
+"""Small helpers between a stage and the kernel that it may run in."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ NOT_DATA = ("run", "device")
 
 
 def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Everything that a stage's result may depend on, apart, so that a change can be named."""
+    """Everything that a stage's result may depend on, part by part, so that a change can be named."""
     values = settings.plain()
     return {
         "notebook": _digest(ast.dump(ast.parse(notebook_code(notebook)))),
@@ -149,7 +149,7 @@ def modules() -> dict[str, str]:
 
 
 def _data_files() -> dict[str, list[Path]]:
-    """What lies beside our code and in params/, by the file's own name and by that of its folder."""
+    """The files beside our code and in params/, by the file's name and by that of its folder."""
     found: dict[str, list[Path]] = {}
     for top in (*PACKAGES, "params"):
         for path in (SOURCE / top).rglob("*"):

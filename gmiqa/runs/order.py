@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "90_report": (),
 }
 
-# Runs when all others have ended, finished or not: it reports what is there and names what is not.
+# Runs when all others have ended, finished or not: it reports what there is, and names what is missing.
 LAST = "90_report"
 
 # Seconds in the quick preset on two cores, two stages side by side as `make run` has it: the estimate of a first run.
@@ -38,7 +38,7 @@ def stage_name(text: str) -> str:
 
 
 def above(name: str) -> set[str]:
-    """Every stage that ``name`` stands on, directly or not."""
+    """Every stage that ``name`` depends on, directly or not."""
     direct = set(NEEDS[name])
     return direct.union(*(above(other) for other in direct))
 
@@ -49,5 +49,5 @@ def needs(name: str, unfinished: set[str]) -> set[str]:
 
 
 def below(name: str) -> set[str]:
-    """Every stage that stands on ``name``, and the report."""
+    """Every stage that depends on ``name``, and the report."""
     return {other for other in NEEDS if name in above(other)} | ({LAST} - {name})

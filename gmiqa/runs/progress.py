@@ -14,7 +14,7 @@ MARK = "… "  # every batch line starts with it, so that the chain can pass the
 
 
 def in_jupyter() -> bool:
-    """True in a kernel with a person in front of it; papermill and nbclient execute cells without stdin."""
+    """True in a kernel that a person uses; papermill and nbclient execute cells without stdin."""
     try:
         from IPython import get_ipython
     except ImportError:

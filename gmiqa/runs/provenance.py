@@ -1,4 +1,4 @@
-"""What a result stands on: run.json, environment, and folders that are cleared only when they are ours."""
+"""What a result depends on: run.json, the environment, and folders that are cleared only if they are ours."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def record(folder: Path) -> dict[str, Any] | None:
 
 
 def upstream_key(content: dict[str, Any]) -> str:
-    """What a stage hands down: its key, or when it was made where no chain vouches for it."""
+    """What a stage hands on: its key, or the time when it was made if no chain vouches for it."""
     return content.get("key") or f"by hand {content.get('finished')}"
 
 

@@ -1,4 +1,4 @@
-"""What a notebook says to its run: ``open_stage`` in the first cell, ``stage.close()`` in the last.
+"""What a notebook tells its run: ``open_stage`` in the first cell, ``stage.close()`` in the last.
 
     stage = open_stage("30_distortion_graphs", globals())
     stage.figure(fig, "edge_variance", "Edges grow alike from layer to layer", alt="...")
@@ -134,7 +134,7 @@ class Stage:
     def table(self, table: Any, name: str, caption: str) -> None:
         """Save a table, show it, put it in the report.
 
-        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluation.tables``
+        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluate.tables``
         saves itself in all its formats, and keeps its marks for the best and the second.
         """
         import pandas as pd
@@ -234,7 +234,7 @@ class Stage:
               f"{content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
 
     def _refuse_unread(self) -> None:
-        """A parameter that changes nothing would mislead whoever sets it."""
+        """Refuse declared parameters that no cell has read: one that changes nothing would mislead whoever sets it."""
         if unread := self.p.unread(stage_parameters(self.name)):
             raise UserError(
                 f"{self.name} declares {', '.join(unread)}, but no cell has read this: run all cells above. If none of "

@@ -58,7 +58,7 @@ def _figure(row: Row) -> str:
     try:
         data = base64.b64encode(images.encode(images.read(row["path"], THUMBNAIL), "jpeg", quality=80)).decode()
         picture = f"<img alt='{path}: {words}' loading='lazy' src='data:image/jpeg;base64,{data}'>"
-    except UserError:  # moved since, or a name that the table could only write in escapes
+    except UserError:  # it has been moved, or the table could only write its name in escapes
         picture = "<div class='none'>no preview</div>"
     return (
         f"<figure>{picture}<figcaption><b>{float(row['quality']):.1f}</b> ± {float(row['sigma']):.1f}<br>"

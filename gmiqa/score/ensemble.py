@@ -1,7 +1,7 @@
 """The network's score, stacked with that of a support vector regression on hand-crafted features.
 
-The regression is trained on the same pictures as the network and errs elsewhere, so where training pictures are few,
-the linear stack of both (MetaQAP's meta-learner) is better than either: docs/model_card.md has the figures. It is
+The regression is trained on the same pictures as the network, but its errors are others. So where training pictures are
+few, the linear stack of both (MetaQAP's meta-learner) is better than either: docs/model_card.md has the figures. It is
 stored as plain tensors:
 
     u = (features(x) - centre) / scale;   s = sum_k dual_k exp(-gamma |u - support_k|^2) + offset

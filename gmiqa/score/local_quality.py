@@ -31,8 +31,8 @@ WHAT = "model of places, which belongs beside the checkpoint that names it"
 class LocalQuality(nn.Module):
     """(n,3,h,w) in [0,1] -> logits of the severity at its places (n,rows,columns). options: those of SCResNet.
 
-    The layers, in order, under the names that their weights have in the file: `alone` sees one place, `beside` its
-    difference from the picture's average, `near` and `around` its neighbours at two distances.
+    The layers, in order, have these names in the file of weights: `alone` sees one place, `beside` its difference from
+    the picture's average, `near` and `around` its neighbours at two distances.
     """
 
     mean: Tensor

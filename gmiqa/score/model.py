@@ -1,4 +1,4 @@
-"""The scoring model: a network, and what the files beside its checkpoint add to it. Pictures in, numbers out."""
+"""The scoring model: a network, and what the files beside its checkpoint add to it. It turns pictures into numbers."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class ScoringModel:
 
     @classmethod
     def load(cls, checkpoint: Path, device: torch.device) -> ScoringModel:
-        """The model of a checkpoint's file, and of the files beside it that it names."""
+        """The model of a checkpoint, and of the files beside it that it names."""
         from gmiqa_core import checkpoints
 
         network, meta = checkpoints.load(checkpoint, device)
         return cls(network, meta, device, checkpoint.parent)
 
     def inputs(self, x: Tensor) -> list[Tensor]:
-        """What the network sees of pictures (n,3,h,w): the same crops of each, or the whole."""
+        """What the network sees of pictures (n,3,h,w): the same crops of each, or the whole pictures."""
         crop, turn = self.test_crops["crop"], self.test_crops["turn"]
         crops = [torch.stack([crop_of(picture, k, crop, turn) for picture in x])
                  for k in range(self.test_crops["crops"])]

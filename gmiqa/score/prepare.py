@@ -1,4 +1,4 @@
-"""From whatever a user has to what the network takes."""
+"""From whatever a user has to what the network accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from gmiqa.data import images
 
 SMALLEST = 32  # the backbone halves its input five times
-LARGE = 24_000_000  # pixels: above this, pictures are decoded one at a time, so that memory stays bounded
+LARGE = 24_000_000  # pixels: larger pictures are decoded one at a time, so that memory stays bounded
 _large_picture = threading.Lock()
 
 
@@ -30,7 +30,7 @@ class Prepared:
 
 
 def prepare(picture: Any, max_side: int) -> Prepared:
-    """Decode a picture, bring its longer side down to max_side and pad it to what the network takes at least."""
+    """Decode a picture, bring its longer side down to max_side, and pad it to the network's smallest size."""
     width, height = file_size(picture)
     with _large_picture if width * height > LARGE else nullcontext():
         x = images.to_uint8(images.from_any(picture, max_side if width else None))
@@ -47,7 +47,7 @@ def to_network(x: Tensor) -> Tensor:
 
 
 def file_size(picture: Any) -> tuple[int, int]:
-    """(width, height) of a file, from its header; (0, 0) for anything that is no path. Opening a pipe would wait."""
+    """(width, height) of a file, from its header; (0, 0) for anything but a path. Opening a pipe would block."""
     if not isinstance(picture, str | os.PathLike):
         return 0, 0
     try:
@@ -61,5 +61,5 @@ def file_size(picture: Any) -> tuple[int, int]:
 
 
 def path_of(picture: Any) -> str:
-    """The path as given, "" for anything that is no path."""
+    """The path as given, or "" for anything that is not a path."""
     return os.fspath(picture) if isinstance(picture, str | os.PathLike) else ""

@@ -1,8 +1,8 @@
 """Where a picture is bad, in the scores' unit (0..100, higher is better).
 
 With a local quality network (local_quality.py; the bundled model has one) the picture's score is shared out: each
-place gets the score times its share of the undistorted picture, so that the map's mean is about the score. Without one
-the map is the network's score of overlapping tiles, each a picture in its own right, blended. A tile is a quarter of
+place gets it in proportion to 1 - severity, so that the map's mean is about the score. Without one, the map blends
+the network's scores of overlapping tiles, each a picture in its own right. A tile is a quarter of
 the longer side of the prepared picture, but at least 96 pixels, where the network still sees structure; tiles overlap
 by half.
 """

@@ -17,7 +17,7 @@ from gmiqa.score.scorer import Scorer
 from gmiqa.score.threads import cores
 from gmiqa_core.errors import UserError
 
-BATCH = 16  # pictures handed to an actor at a time: what is scored again where one dies
+BATCH = 16  # pictures handed to an actor at a time; if one dies, they are scored again
 STORE = 200_000_000  # bytes of Ray's shared memory on this machine; only paths and scores pass through it
 
 
@@ -28,7 +28,7 @@ class RayScorer:
         self.workers = workers or cores()
         start_ray(self.workers)
         self._arguments = (os.path.abspath(checkpoint) if checkpoint else None, device)
-        first = Scorer(*self._arguments, workers=1)  # a mistake in the call must show here, in words
+        first = Scorer(*self._arguments, workers=1)  # a mistake in the call must be reported here, in words
         self.target, self._gpus = first.target, float(first.device.type == "cuda")
         first.close()
 

@@ -1,6 +1,6 @@
 """One picture -> its score, how sure it is, and why.
 
-The same picture gives the same score alone, among others, from a path or an array, on every run. On a CPU that is
+The same picture gives the same score on every run, alone or among others, from a path or an array. On a CPU that is
 exact: a forward pass holds one picture and runs on one thread, and several pictures run side by side. A batch would
 gain nothing there (a ResNet-18 at 384 x 512: 0.124 s a picture in batches of 8, 0.129 s alone) and would change the
 last bits. On a GPU pictures of equal size share a forward pass, and scores agree to 0.01 of 100.
@@ -84,7 +84,7 @@ class Scorer:
             tiles = maps.Tiles.covering(*prepared.x.shape[1:])
             rows = torch.cat(self.forward_all(tiles.cut(prepared.x), max(prepared.x.shape[1:])))
             return QualityMap(tiles.blend(100 * rows[:, 0].clamp(0, 1)), prepared.width, prepared.height)
-        prepared = prepare(picture, maps.LARGEST)  # not at max_side: shrinking hides local distortions
+        prepared = prepare(picture, maps.LARGEST)  # not at max_side, as shrinking hides local distortions
         severity = self._pool.submit(local_quality.severity, prepared.x)
         quality = self._pool.submit(self.model.whole, prepared.x)
         return QualityMap(maps.shared_out(quality.result(), severity.result()), prepared.width, prepared.height)
@@ -94,7 +94,7 @@ class Scorer:
         self._pool.shutdown(cancel_futures=True)
 
     def forward_all(self, inputs: list[Tensor], longer: int = 0) -> list[Tensor]:
-        """The model's `forward` over inputs, side by side on a CPU."""
+        """The model's `forward` on each input, side by side on a CPU."""
         over = self._pool.map if self.device.type == "cpu" else map
         return list(over(lambda x: self.model.forward(x, longer), inputs))
 

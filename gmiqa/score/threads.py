@@ -20,5 +20,5 @@ def single_threaded_pool(workers: int) -> ThreadPoolExecutor:
     barrier = threading.Barrier(workers)
     pool = ThreadPoolExecutor(workers, "scorer", initializer=lambda: torch.set_num_threads(1))
     list(pool.map(lambda _: barrier.wait(), range(workers)))
-    torch.set_num_threads(before)  # a worker's call also moves the default of threads to come
+    torch.set_num_threads(before)  # a worker's call also changes the default of threads that start later
     return pool

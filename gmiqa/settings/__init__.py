@@ -1,4 +1,4 @@
-"""Every parameter of the project once: type, range, unit, help; read in layers, converted or refused.
+"""Every parameter of the project, declared once with type, range, unit and help; values are read in layers.
 
     load("params/paper.yaml", "params/koniq10k.yaml", overrides={"seed": 1})
 
@@ -26,8 +26,8 @@ __all__ = ["STAGES", "TABLE", "Parameter", "Settings", "UserError", "did_you_mea
 class Settings(Mapping[str, Any]):
     """Checked values by name (``s.seed`` or ``s["seed"]``); ``s.source["seed"]`` says where each came from.
 
-    ``s.read`` holds the names that were asked for one by one, so that a parameter without effect is noticed; they are
-    also written to the file ``s.log``. ``s.plain()`` is for whoever records all values and uses none.
+    ``s.read`` holds the names that were asked for one by one, so that a parameter without effect is noticed. They are
+    also written to the file ``s.log``. Use ``s.plain()`` to record all values without using any.
     """
 
     log: Path | None = None
@@ -73,7 +73,7 @@ class Settings(Mapping[str, Any]):
         return dict(self._values)
 
     def unread(self, declared: Mapping[str, Parameter]) -> list[str]:
-        """The parameters that nobody asked for although these values need them."""
+        """The parameters that these values need, but that nobody has asked for."""
         return [name for name in declared if name not in self.read and declared[name].needed(self._values)]
 
     def replaced(self, source: str = "replaced", **values: Any) -> Settings:
@@ -158,7 +158,7 @@ class _Text(yaml.BaseLoader):
         if len(mapping) < len(node.value):
             names = [key.value for key, _ in node.value]
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"'{twice}' stands there twice")
+            raise UserError(f"'{twice}' is given twice")
         return mapping
 
 

@@ -1,4 +1,4 @@
-"""What one parameter is, and how a value given by a person, a YAML file or papermill becomes it."""
+"""What a parameter is, and how a value from a person, a YAML file or papermill is converted to its type."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Parameter:
             name, equals, texts = condition.partition("!=" if "!=" in condition else "=")
             if name in values:
                 value = values[name]
-                found = {str(v) for v in (value or [""] if isinstance(value, list) else [value])}
-                if bool(found & set(texts.split("|"))) != (equals == "="):
+                present = {str(v) for v in (value or [""] if isinstance(value, list) else [value])}
+                if bool(present & set(texts.split("|"))) != (equals == "="):
                     return False
         return True
 
@@ -111,7 +111,7 @@ def _integer(value: Any) -> int:
         raise _Refused("is true or false, not a number")
     if isinstance(value, str):
         digits = value.strip().lstrip("+-").replace("_", "")
-        # YAML 1.1 reads 010 as 8 and a person as 10.
+        # YAML 1.1 reads 010 as 8, but a person reads 10.
         if digits.isdigit() and len(digits) > 1 and digits[0] == "0":
             raise _Refused("begins with a zero, which YAML reads as base eight: leave the zero out")
     number = _real(value)

@@ -1,4 +1,4 @@
-"""A map of codes on which a point shows its picture: on hover, on keyboard focus, or, in print, for some of them."""
+"""A map of codes whose points show their pictures on hover and on keyboard focus; in print, some of them do."""
 
 from __future__ import annotations
 

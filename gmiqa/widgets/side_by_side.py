@@ -1,4 +1,4 @@
-"""Two pictures side by side: which one is better, and is the difference more than the model's own doubt?"""
+"""Two pictures side by side: which one is better, and is the difference larger than the model's uncertainty?"""
 
 from __future__ import annotations
 

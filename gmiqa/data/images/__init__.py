@@ -1,8 +1,8 @@
 """Pictures in and out: whatever a user has becomes an RGB uint8 tensor (3, H, W), or one line says why it cannot.
 
-Handled: JPEG (MPO too), PNG, BMP, WebP, TIFF, GIF and PNM, their first frame; EXIF orientation; alpha, laid on white;
-palettes; CMYK; 16-bit and float samples; grey; a single pixel. Colour profiles are not applied: samples are read as
-sRGB. Only these decoders are ever tried, so a file's name or content cannot reach any other.
+These are read: JPEG (MPO too), PNG, BMP, WebP, TIFF, GIF and PNM, of which the first frame; EXIF orientation; alpha,
+which is laid on white; palettes; CMYK; 16-bit and float samples; grey; a single pixel. Colour profiles are not applied:
+samples are read as sRGB. Only these decoders are ever tried, so a file's name or content cannot reach any other.
 
 Very large pictures: up to `WHOLE_PIXELS` a picture is decoded as it is, so every route gives the same samples. Above
 that a JPEG is decoded at 1/2, 1/4 or 1/8 scale by its own transform and other formats are reduced strip by strip after

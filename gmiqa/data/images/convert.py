@@ -11,7 +11,7 @@ from gmiqa_core.errors import UserError
 
 
 class ImageError(UserError):
-    """A picture cannot be read or used; the message names it and says why."""
+    """A picture that cannot be read or used; the message names it and says why."""
 
 
 def limit(image: torch.Tensor, max_side: int) -> torch.Tensor:

@@ -55,7 +55,7 @@ def size(source: Source) -> tuple[int, int]:
     with _opened(source) as (picture, _):
         width, height = picture.size
         if picture.format == "PNG" and "exif" not in picture.info:
-            return width, height  # asked for EXIF that its header lacks, Pillow would decode the whole picture
+            return width, height  # if the header has no EXIF, asking for it would make Pillow decode the whole picture
         # Pillow's TIFF reader already reports the upright size
         return (height, width) if _orientation(picture) >= 5 and picture.format != "TIFF" else (width, height)
 
@@ -103,7 +103,7 @@ def _named(name: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
-    """The undecoded picture and its name. Not by Image.open: its size limit is global, and it cannot decode scaled."""
+    """The undecoded picture and its name. Not by Image.open, whose size limit is global and which cannot scale."""
     stream: BinaryIO
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, stream, ours = "the given bytes", io.BytesIO(source), True
@@ -197,7 +197,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _reduced(picture: Image.Image, factor: int) -> Image.Image:
-    """RGB at 1/factor, strip by strip so that the converted copy is never held whole."""
+    """RGB at 1/factor, strip by strip, so that the converted copy is never in memory as a whole."""
     if factor == 1:
         return rgb_of(picture)
     width, height = picture.size

@@ -36,8 +36,8 @@ def ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[It
 class Decoded(Sequence[Tensor]):
     """Pictures (paths, bytes, PIL images, arrays, tensors) as a sequence of uint8 tensors (3,H,W).
 
-    Each is decoded when it is asked for and kept by nobody, so a folder need not fit into memory. Going through all of
-    them decodes a few ahead, in threads.
+    Each is decoded when it is asked for and is not kept, so a folder need not fit into memory. When all are gone
+    through, threads decode a few ahead.
 
     max_side    longer sides are brought down to it by area averaging; None: as they are
     """

@@ -30,7 +30,7 @@ class Pool(SlotPool):
         whole: (height, width) about which pictures are distorted before they are cropped.
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
-            of a network that scores shrunken pictures (finetuning.Pictures).
+            of a network that scores shrunken pictures (data.pictures).
         shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as
             they are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
         turn: crops are turned by quarter turns as well as mirrored: blur and edges of a pool keep no direction.
