@@ -182,9 +182,9 @@ def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
     """A_v (...,N,N) from the mean a_ij of each edge over its channels; every degree is at least 1, whatever E holds.
 
     mean        relu(a) + I, average pooling as in the paper. Smoothed edges are nearly equal, and so are these entries
-    contrast    sigmoid(z) / (N - 1) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph:
-                differences between edges count, however small they are beside the edges themselves; and a node weighs
-                as much as its neighbours together, since mixing nodes before a non-linearity loses what each says
+    contrast    sigmoid(z) / (N - 1) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph.
+                Differences between edges count, however small they are beside the edges themselves. A node weighs as
+                much as its neighbours together, because mixing nodes before a non-linearity loses what each says
     """
     a, eye = E.mean(-1), torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
     if kind == "mean":
@@ -197,10 +197,10 @@ def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
 
 
 class Attention(nn.Module):
-    """What its neighbours say to a node: V (...,N,inputs) -> (...,N,width), attention of several heads with a residual.
+    """What a node learns from its neighbours: V (...,N,inputs) -> (...,N,width), attention of several heads.
 
-    Ours. One picture shows its type badly and its level only once the type is known; sixteen of one type show the type.
-    So a node's own level gains from its neighbours, where the type of the graph, a sum over its pictures, does not.
+    Ours. One picture shows its type badly, and its level only once the type is known; sixteen of one type show the
+    type. So a node's level gains from its neighbours; the type of the graph, a sum over its pictures, does not.
     """
 
     def __init__(self, inputs: int, width: int, heads: int = 4):
@@ -239,7 +239,7 @@ class GaussianHead(nn.Module):
 
 class LevelBranch(GaussianHead):
     """[V_i, mean_j e_ij] -> mu_i, sigma_i: the severity of picture i's distortion in [0,1] and its spread. With
-    `attention`, what the neighbours say comes third."""
+    `attention`, the output of Attention comes third."""
 
     def __init__(self, node_width: int, edge_width: int, hidden: int, attention: bool = False):
         super().__init__(node_width + edge_width + attention * hidden, hidden)

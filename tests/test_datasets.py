@@ -380,7 +380,7 @@ def broken(kind, root):
         table.write_text(table.read_text().replace("I01_03_02.png,I01.png", "I01_33_02.png,I01.png"))
 
 
-@pytest.mark.parametrize(("kind", "said"), [
+@pytest.mark.parametrize(("kind", "message"), [
     ("folder", "no folder images"), ("file", "no file dmos.csv"),
     ("column", "dmos.csv has no column dmos; it has dist_img, ref_img, score, var"),
     ("image", "1 of 125 images are missing or empty, the first is images/I01_03_02.png"),
@@ -390,14 +390,14 @@ def broken(kind, root):
     ("number", "1 of 125 scores in dmos.csv are not numbers, the first is that of images/I01_03_02.png"),
     ("type", "type 33, expected 1 to 25"),
 ])  # fmt: skip
-def test_what_is_wrong_is_named_with_what_was_expected(tmp_path, capsys, kind, said):
+def test_what_is_wrong_is_named_with_what_was_expected(tmp_path, capsys, kind, message):
     kadid10k(tmp_path, 1)
     broken(kind, tmp_path)
     assert cli.main(["data", "check", "kadid10k", str(tmp_path)]) == 2
     page = capsys.readouterr()
-    assert re.search(said, page.out + page.err), page.out + page.err
+    assert re.search(message, page.out + page.err), page.out + page.err
     if kind != "unreadable":
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(DatasetError, match=message):
             datasets.load("kadid10k", tmp_path)
 
 

@@ -19,10 +19,10 @@ def test_training_separates_toy_types_and_the_probe_says_so(tmp_path):
     objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0, mixed=48)
     training.train(model, objective, steps=40, lr=5e-3, folder=tmp_path, precision="fp32",
                    evaluate=watch(batch, (1, 4), graphs=2), every=40)
-    found = probe(model, batch, (1, 4), graphs=4)
-    assert set(found.codes) == {1, 4} and found.codes[4].shape == (32, 16)
-    assert len(found.nodes) == 32 * 5 and set(found.nodes["N"]) == {1, 4}
-    assert found.summary().loc[4, "type_accuracy"] > 0.5  # chance is 0.25
+    result = probe(model, batch, (1, 4), graphs=4)
+    assert set(result.codes) == {1, 4} and result.codes[4].shape == (32, 16)
+    assert len(result.nodes) == 32 * 5 and set(result.nodes["N"]) == {1, 4}
+    assert result.summary().loc[4, "type_accuracy"] > 0.5  # chance is 0.25
 
 
 def test_probe_repeats_and_never_names_a_graph_by_its_own_contents():

@@ -189,8 +189,8 @@ def test_quality_regressor_shares_the_model_s_modules():
     model = tiny()
     regressor = network.QualityRegressor(model)
     assert regressor(images()).shape == (4,)
-    own = {id(p) for p in model.parameters()}
-    assert [name for name, p in regressor.named_parameters() if id(p) not in own] == ["head.weight", "head.bias"]
+    parameters = {id(p) for p in model.parameters()}
+    assert [name for name, p in regressor.named_parameters() if id(p) not in parameters] == ["head.weight", "head.bias"]
     regressor.double()
     assert regressor(images().double()).dtype == torch.float64
 

@@ -76,18 +76,18 @@ def test_an_unknown_name_is_refused_with_the_near_one():
 def test_layers_win_in_order_and_name_their_source(tmp_path):
     (tmp_path / "a.yaml").write_text("seed: 1\nmeta_lr: 1e-3\nrun: outputs/a\n")
     (tmp_path / "b.yaml").write_text("run: outputs/b\nmeta_first_order: no\n")
-    found = load(tmp_path / "a.yaml", tmp_path / "b.yaml", overrides={"seed": "5"})
-    assert (found.seed, found["meta_lr"], found.run, found.meta_first_order) == (5, 0.001, "outputs/b", False)
-    assert found.source["seed"] == "-p" and found.source["device"] == "default"
-    assert found.source["meta_lr"].endswith("a.yaml") and found.source["run"].endswith("b.yaml")
+    given = load(tmp_path / "a.yaml", tmp_path / "b.yaml", overrides={"seed": "5"})
+    assert (given.seed, given["meta_lr"], given.run, given.meta_first_order) == (5, 0.001, "outputs/b", False)
+    assert given.source["seed"] == "-p" and given.source["device"] == "default"
+    assert given.source["meta_lr"].endswith("a.yaml") and given.source["run"].endswith("b.yaml")
 
 
 def test_a_stage_gets_its_own_parameters_and_the_files_may_hold_others(tmp_path):
     (tmp_path / "all.yaml").write_text("meta_steps: 3\nseed: 2\n")
-    found = load(tmp_path / "all.yaml", stage="00_start_here")
-    assert found.seed == 2 and "meta_steps" not in found
+    given = load(tmp_path / "all.yaml", stage="00_start_here")
+    assert given.seed == 2 and "meta_steps" not in given
     with pytest.raises(AttributeError, match="meta_steps"):
-        _ = found.meta_steps
+        _ = given.meta_steps
     with pytest.raises(UserError, match="did you mean '50_evaluation'"):
         load(stage="50_evaluaton")
 
@@ -127,18 +127,18 @@ def test_a_condition_holds_by_value_and_does_not_count_where_its_parameter_is_un
 
 
 def test_only_what_is_asked_for_by_name_counts_as_read():
-    found = load()
-    assert "seed" in found and len(found) and repr(found) and found.lines() and found.plain()["seed"] == 0
-    assert found.read == set()
-    assert (found.seed, found["splits"], found.get("meta_lr")) == (0, 2, 0.001)
-    assert found.read == {"seed", "splits", "meta_lr"}
+    given = load()
+    assert "seed" in given and len(given) and repr(given) and given.lines() and given.plain()["seed"] == 0
+    assert given.read == set()
+    assert (given.seed, given["splits"], given.get("meta_lr")) == (0, 2, 0.001)
+    assert given.read == {"seed", "splits", "meta_lr"}
 
 
 def test_what_is_read_of_a_copy_is_read_of_the_original_unless_it_was_replaced():
-    found = load()
-    copy = found.replaced(seed=3).replaced(splits=2)
+    given = load()
+    copy = given.replaced(seed=3).replaced(splits=2)
     assert (copy.seed, copy.splits, copy.meta_lr) == (3, 2, 0.001)
-    assert copy.read == {"seed", "splits", "meta_lr"} and found.read == {"meta_lr"}
+    assert copy.read == {"seed", "splits", "meta_lr"} and given.read == {"meta_lr"}
 
 
 def test_settings_do_not_share_lists_with_the_table():

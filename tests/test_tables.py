@@ -104,9 +104,9 @@ def dataset(monkeypatch):
 @pytest.mark.parametrize("protocol, count", [("splits", 10), ("official", 1), ("cross", 1), ("leave_subset_out", 3)])
 def test_a_protocol_never_tests_on_what_it_trained_on(dataset, protocol, count):
     other = SimpleNamespace(name="other", table=dataset.table)
-    found = protocols.folds(dataset, protocol, other=other)
-    assert len(found) == count
-    for fold in found:
+    folds = protocols.folds(dataset, protocol, other=other)
+    assert len(folds) == count
+    for fold in folds:
         assert not set(fold.train) & set(fold.validation)
         if fold.target is fold.source:
             assert not (set(fold.train) | set(fold.validation)) & set(fold.test)
@@ -163,10 +163,10 @@ def predicted(methods, folds, seed=0, pictures=60):
 
 def test_methods_compare_on_every_fold_that_both_tested():
     frame = predicted({"A": 0.1, "B": 1.0}, [f"split {k}" for k in range(10)])
-    found = protocols.compared(frame, "A", "B", bootstrap=50)
+    result = protocols.compared(frame, "A", "B", bootstrap=50)
     each = [protocols.compared(part, "A", "B", bootstrap=50).delta for _, part in frame.groupby("fold")]
-    assert found.delta == pytest.approx(np.mean(each)) and found.df == 9 and found.outcome == "better"
-    assert found.n == 12 and "10 splits" in found.over
+    assert result.delta == pytest.approx(np.mean(each)) and result.df == 9 and result.outcome == "better"
+    assert result.n == 12 and "10 splits" in result.over
     alone = frame[(frame.method == "B") | (frame.fold == "split 4")]
     assert protocols.compared(alone, "A", "B", bootstrap=50).delta == pytest.approx(each[4])
     apart = frame.assign(fold=frame.fold.where(frame.method == "B", "official"))
@@ -207,8 +207,8 @@ def test_a_reported_number_is_judged_on_both_metrics_and_all_splits(srocc, plcc,
 def test_metaqaps_numbers_are_claims_too():
     scored = pd.concat([rows([0.80], method="stack"), rows([0.81], "plcc", method="stack")])
     made = paper_tables.reached("MetaQAP", scored, "biq2021", ours="stack", evidence="stack")
-    found = {claim.claim: claim.outcome for claim in made}
-    assert found["SROCC 0.8765 and PLCC 0.884 on BIQ2021 (MetaQAP)"] == "does not hold" and len(found) == 3
+    outcomes = {claim.claim: claim.outcome for claim in made}
+    assert outcomes["SROCC 0.8765 and PLCC 0.884 on BIQ2021 (MetaQAP)"] == "does not hold" and len(outcomes) == 3
     assert {c.outcome for c in paper_tables.reached("MetaQAP", scored, "synthetic", ours="stack")} == {"not run here"}
 
 
