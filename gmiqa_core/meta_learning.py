@@ -12,10 +12,10 @@ adapted clone would pollute them. `estimate_statistics` sets them after training
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import importlib
-import warnings
+import functools
+import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +34,17 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # of the inner Adam
 DROP_EVERY = 5  # outer steps between two measurements of the support loss after adaptation
 
 
+@functools.cache
 def _learn2learn(part: str) -> Any:
-    """learn2learn's algorithms or utils, imported late (3 s) and without the notice that its dependency gym prints."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
-        warnings.simplefilter("ignore")
+    """learn2learn.algorithms or learn2learn.utils, imported late and without the package's own __init__: that would
+    load gym, torchvision and pandas, for data sets and environments that nobody here uses, and take seconds."""
+    if "learn2learn" in sys.modules or (spec := importlib.util.find_spec("learn2learn")) is None:
         return importlib.import_module(f"learn2learn.{part}")
+    sys.modules["learn2learn"] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"learn2learn.{part}")
+    finally:
+        del sys.modules["learn2learn"]  # whoever imports the package gets all of it
 
 
 class MetaLearner(nn.Module):

@@ -16,7 +16,7 @@ import pytest
 from gmiqa.runs import keys, provenance
 from gmiqa.runs.chain import Chain
 from gmiqa.runs.lock import locked
-from gmiqa.runs.order import SECONDS
+from gmiqa.runs.schedule import Room
 from gmiqa.settings import TABLE, load
 from gmiqa_core.errors import UserError
 
@@ -252,16 +252,29 @@ def test_what_stands_on_a_stage_that_came_out_as_before_is_not_run_again(tmp_pat
     assert record and list(record["parts"]["modules"]) == ["gmiqa_core.losses"] and "modules" not in record
 
 
-def test_the_expected_time_knows_what_can_run_side_by_side(tmp_path):
-    def span(jobs):
-        chain = Chain(tmp_path / "none", load(), jobs=jobs)
-        return chain.span(chain.plan())
+def test_another_number_of_threads_by_plan_keeps_what_is_done_and_one_that_is_set_does_not(tmp_path):
+    write_stages(tmp_path / "notebooks", FIRST, SECOND)
+    for name in (FIRST, SECOND):
+        _pretend_done(tmp_path, name)
 
-    total = sum(SECONDS.values())
-    path = ("20_meta_pretraining", "30_distortion_graphs", "40_fine_tuning", "50_evaluation", "90_report")
-    assert span(1) == total
-    assert max(total / 2, sum(SECONDS[name] for name in path)) <= span(2) < 0.8 * total
-    assert span(9) == sum(SECONDS[name] for name in path)
+    def why(cores: int, **overrides: int) -> list[list[str]]:
+        chain = Chain(tmp_path / "run", load(overrides=overrides), notebooks=tmp_path / "notebooks")
+        chain.room = Room(1, cores)
+        steps = chain.plan()
+        assert {step.parts["threads"] for step in steps} == {overrides.get("threads", cores)}
+        return [step.why for step in steps]
+
+    assert why(1) == why(7) == [[], []]
+    assert why(1, threads=3) == [["threads: 0 → 3"], ["threads: 0 → 3", f"{FIRST} has a new result"]]
+
+
+def test_a_stage_runs_on_the_threads_of_its_plan_and_its_record_says_how_many(tmp_path):
+    tell = CLOSE.replace('"by"', '"env": os.environ["OMP_NUM_THREADS"], "by"').format(name=FIRST)
+    write_notebook(tmp_path / "notebooks", FIRST, OPEN.format(name=FIRST), WORK, tell)
+    chain = Chain(tmp_path / "run", load(overrides={"threads": "3"}), notebooks=tmp_path / "notebooks")
+    assert chain.go() == 0
+    record = provenance.record(tmp_path / "run" / FIRST)
+    assert record and record["env"] == "3" and record["parts"]["threads"] == 3
 
 
 def test_only_refuses_a_stage_whose_needs_are_not_there(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 from gmiqa.report import formulas
 from gmiqa.runs.provenance import repository_root
 
+PARAMETERS = {"parameters", "injected-parameters"}  # the tags of papermill's cells
 LARGE = 250_000  # bytes above which a picture in a page is compressed
 OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))")
 
@@ -103,11 +104,15 @@ def first_words(notebook: Path) -> tuple[str, str]:
 
 
 def notebook_page(notebook: Path, to: Path) -> Path:
-    """An executed notebook as a page in the report's look, widgets left out, pictures recompressed."""
+    """An executed notebook as a page in the report's look, widgets left out, pictures recompressed.
+
+    The cells that set parameters are left out as well: the first cell prints all of them, with their sources.
+    """
     import nbformat
     from nbconvert import HTMLExporter  # imported late: it takes a second
 
     shown = formulas.drawn(nbformat.read(notebook, 4))
+    shown.cells = [cell for cell in shown.cells if not PARAMETERS & set(cell.metadata.get("tags", []))]
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
     body = re.sub(r'data:image/png;base64,([A-Za-z0-9+/=\s]+)', _recompressed, body)
     body = re.sub(r'<script type="application/vnd\.jupyter\.widget.*?</script>', "", body, flags=re.S)

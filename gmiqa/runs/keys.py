@@ -1,4 +1,4 @@
-"""The key of a stage: its notebook's code, parameters, data, versions, our modules, the keys upstream.
+"""The key of a stage: its notebook's code, parameters, threads, data, versions, our modules, the keys upstream.
 
 A finished stage depends on those of our modules that it had loaded when it closed, however they were imported, and on
 no others: its record names them. An unfinished one may still load any of them, so its key counts them all.
@@ -29,12 +29,14 @@ LEFT_OUT = "gmiqa.settings"
 NOT_DATA = ("run", "device")
 
 
-def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | None = None) -> dict[str, Any]:
+def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | None = None,
+              threads: int = 1) -> dict[str, Any]:
     """Everything that a stage's result may depend on, part by part, so that a change can be named."""
     values = settings.plain()
     return {
         "notebook": _digest(ast.dump(ast.parse(notebook_code(notebook)))),
         "parameters": {n: values[n] for n in sorted(values) if n != "run"},
+        "threads": threads,
         "versions": {"python": platform.python_version().rpartition(".")[0], **provenance.versions(LIBRARIES)},
         "modules": modules(),
         "upstream": dict(sorted((upstream or {}).items())),
@@ -51,15 +53,19 @@ def narrowed(parts: dict[str, Any], names: Iterable[str] | None) -> dict[str, An
 
 
 def as_recorded(parts: dict[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``parts`` with the modules that the finished stage of ``record`` had loaded."""
-    return narrowed(parts, ((record or {}).get("parts") or {}).get("modules"))
+    """``parts`` with the modules that the finished stage of ``record`` had loaded, and with its number of threads.
+
+    Another machine plans other threads, and what is finished stays so. Whoever sets ``threads`` changes a parameter.
+    """
+    recorded = (record or {}).get("parts") or {}
+    return narrowed(parts | {"threads": recorded.get("threads", parts["threads"])}, recorded.get("modules"))
 
 
 def key(parts: dict[str, Any]) -> str:
     return _digest(json.dumps(parts, sort_keys=True))
 
 
-def begin_by_hand(root: Path, run: Path, name: str, settings: Settings) -> dict[str, Any]:
+def begin_by_hand(root: Path, run: Path, name: str, settings: Settings, threads: int) -> dict[str, Any]:
     """Make a stage's folder ready for a notebook outside the chain; what its result may depend on, {} if unknown."""
     notebook = root / "notebooks" / f"{name}.ipynb"
     if not notebook.exists():
@@ -67,7 +73,7 @@ def begin_by_hand(root: Path, run: Path, name: str, settings: Settings) -> dict[
         return {}
     records = {needed: provenance.record(run / needed) for needed in NEEDS[name]}
     upstream = {needed: provenance.upstream_key(record) for needed, record in records.items() if record}
-    parts, record = key_parts(notebook, settings, upstream), provenance.record(run / name)
+    parts, record = key_parts(notebook, settings, upstream, threads), provenance.record(run / name)
     unchanged = record is not None and record.get("parts") == as_recorded(parts, record)
     provenance.begin(run / name, key(parts), hand=True, unchanged=unchanged)
     return parts

@@ -20,7 +20,10 @@ NEEDS: dict[str, tuple[str, ...]] = {
 # Runs when all others have ended, finished or not: it reports what there is, and names what is missing.
 LAST = "90_report"
 
-# Seconds in the quick preset on two cores, two stages side by side as `make run` has it: the estimate of a first run.
+# Seconds of each stage in the quick preset on one thread of a free core with AVX512-BF16: every estimate, the order of
+# the stages and their threads start from them. To measure them anew, on two cores that nothing else uses:
+#   gmiqa run params/quick.yaml --jobs 2 --force --name measured -p threads=1
+# and copy the seconds of each run.json, rounded, into this table.
 SECONDS = {"00_start_here": 15, "10_data_and_distortions": 30, "20_meta_pretraining": 80, "30_distortion_graphs": 230,
            "40_fine_tuning": 110, "50_evaluation": 60, "60_ablations": 70, "70_embeddings": 50, "80_metaqap": 85,
            "90_report": 20}

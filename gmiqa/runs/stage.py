@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import time
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from gmiqa.runs import keys, provenance
-from gmiqa.runs.kernel import flat_name, in_kernel, plain, shown_width
+from gmiqa.runs.kernel import in_kernel, plain, seed_everything, set_threads, shown_width
 from gmiqa.runs.parameter_cell import given
+from gmiqa.runs.progress import counted
+from gmiqa.runs.saved_table import save_table
 from gmiqa.settings import STAGES, TABLE, Settings, load, stage_parameters
 from gmiqa_core.errors import UserError, did_you_mean
 
@@ -53,7 +53,7 @@ def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
             source = next((label for label in reversed(layers) if parameter in layers[label]), "default")
         settings.source[parameter] = chain.get("sources", {}).get(parameter, source)
     stage = Stage(name, settings, chain)
-    print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name})")
+    print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name}), {counted(stage.threads, 'thread')}")
     print("\n".join("  " + line for line in settings.lines()))
     if others := sorted(set(values) - set(own)):
         print(f"  left aside, as other notebooks' parameters: {', '.join(others)}")
@@ -76,13 +76,14 @@ class Stage:
         self._products: list[Path] = []
         self._device: Any = None
         self._parts: dict[str, Any] = {}
+        self.threads = set_threads(settings.get("threads", 0))
         if "key" not in self._chain:
-            self._parts = keys.begin_by_hand(self.root, self.run, name, settings)
+            self._parts = keys.begin_by_hand(self.root, self.run, name, settings, self.threads)
         # An earlier attempt with the same key left this: work that it finished is not done again, and reads nothing.
         settings.log = self.folder / READ
         if settings.log.exists():
             settings.read |= set(settings.log.read_text(encoding="utf-8").split())
-        self._seed()
+        seed_everything(self.seed)
 
     @property
     def device(self) -> Any:
@@ -132,34 +133,10 @@ class Stage:
             display(Image(filename=str(png), alt=alt or caption, width=shown_width(png)))
 
     def table(self, table: Any, name: str, caption: str) -> None:
-        """Save a table, show it, put it in the report.
-
-        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluate.tables``
-        saves itself in all its formats, and keeps its marks for the best and the second.
-        """
-        import pandas as pd
+        """Save a table (``saved_table.save_table`` says how), show it, put it in the report."""
         self._check(name, "tables")
-        entry: dict[str, Any] = {"name": name, "caption": caption, "csv": f"{name}.csv"}
-        if hasattr(table, "texts"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._products += table.save(self.folder, name)
-            filled = table.frame.notna().any()
-            marked = table.texts("<b>{}</b>", "<u>{}</u>").loc[:, filled if filled.any() else slice(None)]
-            shown = marked.style.set_caption(caption)
-            text = marked.rename_axis(None).to_html(escape=False, border=0, classes="marked")
-            html = self.folder / f"{name}.html"
-            above = f'<p class="caption">{escape(caption)}</p>'
-            html.write_text(f'{above}<div class="scroll">{text}</div>', encoding="utf-8")
-            self._products.append(html)
-            entry |= {"html": html.name, "rows": len(table.frame)}
-        else:
-            keep = not isinstance(table.index, pd.RangeIndex)
-            flat = table.set_axis([flat_name(c) for c in table.columns], axis=1)
-            provenance.write_atomically(self.folder / f"{name}.csv", flat.to_csv(index=keep).encode())
-            self._products.append(self.folder / f"{name}.csv")
-            entry |= {"index": table.index.nlevels if keep else 0}
-            shown = table.style.format(precision=3, na_rep="").set_caption(caption)
-            shown = shown if keep else shown.hide(axis="index")
+        files, entry, shown = save_table(table, self.folder, name, caption)
+        self._products += files
         self._entries["tables"].append(entry)
         if in_kernel():
             from IPython.display import display
@@ -219,7 +196,7 @@ class Stage:
         content = {
             "status": "done", "stage": self.name, "by": "chain" if "key" in self._chain else "hand",
             "parameters": {n: {"value": v, "source": self.p.source[n]} for n, v in self.p.plain().items()},
-            "seed": self.seed, "device": str(self.device), "device_name": self.device_name,
+            "seed": self.seed, "threads": self.threads, "device": str(self.device), "device_name": self.device_name,
             **provenance.commit(self.root), **provenance.environment(),
             "started": self._started, "finished": provenance.now(),
             "seconds": round(time.monotonic() - self._clock, 2), "cpu_seconds": provenance.cpu_seconds(),
@@ -241,13 +218,6 @@ class Stage:
                 f"them uses it, take {self.name} out of its stages in gmiqa/settings/table.py and renew the parameters "
                 "cell with python -m gmiqa.settings --write; if it matters only under a condition, state that there "
                 "as only_if")
-
-    def _seed(self) -> None:
-        import numpy as np
-        import torch
-        random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)
-        torch.manual_seed(self.seed)
 
     def _peak_gpu(self) -> int | None:
         import torch

@@ -37,6 +37,8 @@ _PARAMETERS = [
     P("run", str, "outputs/quick", "folder of this run", stages=STAGES),
     P("seed", int, 0, "seed of all random draws", low=0, stages=STAGES),
     P("device", str, "auto", "auto, cpu, cuda or cuda:1", stages=STAGES),
+    P("threads", int, 0, "threads of a process, 0 for the number that the chain plans, or all cores by hand", low=0,
+      stages=PRISTINE),
     P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=PRISTINE, only_if=SYNTHETIC),
 
     # shared by several stages
