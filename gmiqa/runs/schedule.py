@@ -14,8 +14,8 @@ from functools import cache
 
 from gmiqa.runs.order import NEEDS, SECONDS, needs
 
-# The share of a stage's computing that more threads share out (Amdahl): two threads are 1.33 times as fast as one. To be
-# measured on free cores, as 30 and 40 take with -p threads=1 and with -p threads=2: a guess from other trainings so far.
+# The share of a stage's computing that more threads share out (Amdahl): two threads are 1.33 times as fast as one. A
+# guess from other trainings: to be measured on free cores, as 30 and 40 take with -p threads=1 and with -p threads=2.
 PARALLEL = 0.5
 ALONE = ("60_ablations",)  # one thread whatever it is given: its signs are the same on every machine
 WORTH = 1.02  # a chain this much longer than the shortest is as good, if fewer stages depart from their share
