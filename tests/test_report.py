@@ -125,7 +125,7 @@ def test_every_formula_of_the_notebooks_can_be_set_without_a_network():
     from gmiqa.report import formulas
     texts = [cell.source for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
              for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
-    tex = {found for text in texts for found in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
+    tex = {formula for text in texts for formula in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
     assert len(tex) > 20 and [t for t in sorted(tex) if not formulas.picture(t).startswith("<img")] == []
     assert formulas.picture(r"\nosuch{") == r"<code>\nosuch{</code>"
 

@@ -27,7 +27,7 @@ def drawn(notebook: Any) -> Any:
 
 def in_text(text: str) -> str:
     """Markdown whose formulas are pictures; what is code stays as it is."""
-    return "".join(part if k % 2 else FORMULA.sub(lambda found: picture(found[1]), part)
+    return "".join(part if k % 2 else FORMULA.sub(lambda match: picture(match[1]), part)
                    for k, part in enumerate(CODE.split(text)))
 
 
