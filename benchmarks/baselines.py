@@ -58,13 +58,13 @@ def main() -> None:
             here = np.ones(len(test), bool) if subset == "all" else (test["subset"] == subset).to_numpy()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # constants are NaN, and the table shows it
-                found = metrics(prediction[here], test["quality"][here], units(test[here]), args.bootstrap)
+                values = metrics(prediction[here], test["quality"][here], units(test[here]), args.bootstrap)
             rows.append(
                 {
                     "method": title,
                     "subset": subset,
                     "n": int(here.sum()),
-                    **{metric: _text(found.loc[metric]) for metric in ("srocc", "plcc")},
+                    **{metric: _text(values.loc[metric]) for metric in ("srocc", "plcc")},
                     "seconds": f"{seconds:.0f}",
                 }
             )

@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--contents", type=int, default=7)
     args = parser.parse_args()
     scorer = Scorer(args.checkpoint, "cpu")
-    found = synthetic.contents(args.folder or "embedded")
-    contents = [c for c in found if c.kind != "generated"][: args.contents]
+    contents = synthetic.references(args.folder or "embedded")
+    contents = [c for c in contents if c.kind != "generated"][: args.contents]
     print(f"{args.checkpoint or 'the bundled model'}: {len(contents)} contents")
 
     rows = []
@@ -63,10 +63,10 @@ def main() -> None:
         for kind in TYPES:
             place = (number + kind.id) % 4
             top, left = height * (place // 2), width * (place % 2)
-            spoiled = x.clone()
-            spoiled[..., top: top + height, left: left + width] = distort(x, kind.name, 5)[
+            distorted = x.clone()
+            distorted[..., top: top + height, left: left + width] = distort(x, kind.name, 5)[
                 ..., top: top + height, left: left + width]
-            column, row = scorer.quality_map(spoiled[0]).worst
+            column, row = scorer.quality_map(distorted[0]).worst
             hits.append({"type": kind.title, "hit": top <= row < top + height and left <= column < left + width})
     table = pd.DataFrame(hits).groupby("type")["hit"].mean()
     print(f"the map's worst place lies in the distorted quadrant in {pd.DataFrame(hits)['hit'].mean():.1%} of "

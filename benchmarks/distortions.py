@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmiqa.data.distortions import TYPES, calibration, distort, every_level, stretch_range
 from gmiqa.data.distortions.reference_metric import haarpsi
-from gmiqa.data.synthetic import Pool, bring_to_size, contents, split_contents
+from gmiqa.data.synthetic import Pool, bring_to_size, references, split_references
 
 BATCH = 32
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 def speed(size: tuple[int, int], device: str, threads: int) -> None:
     """Images/s of each type over levels 1 to 5, and of batches that mix all 125 cells."""
-    pictures = [bring_to_size(c.image, (800, 800), max(size)) for c in contents("embedded", limit=8)]
+    pictures = [bring_to_size(c.image, (800, 800), max(size)) for c in references("embedded", limit=8)]
     few = torch.stack([p[:, : size[0], : size[1]] for p in pictures]).float() / 255
     batch = few.repeat(BATCH // len(few), 1, 1, 1).to(device)
     print(f"\nbatch of {BATCH}, 3x{size[0]}x{size[1]}, {device}, {threads} threads")
@@ -82,7 +82,7 @@ def pool_share(steps: int = 24, crop: int = 128, n: int = 32) -> None:
 
     model = network.build("quick").train()
     reuse = 8
-    pool = Pool(split_contents(contents("embedded"))[0], crop=crop, draws=n, reuse=reuse)
+    pool = Pool(split_references(references("embedded"))[0], crop=crop, draws=n, reuse=reuse)
     model.nodes(pool.batch(0, n).images).square().mean().backward()
     waited, began = pool.waited, time.perf_counter()
     for step in range(1, steps):
@@ -106,7 +106,7 @@ def order(folder: str, every: int) -> None:
     """Spearman of the metric's mean over contents with the human scores, per type and over all cells."""
     from scipy.stats import spearmanr
 
-    pictures = [stretch_range(bring_to_size(c.image)[None].float() / 255) for c in contents(folder)[::every]]
+    pictures = [stretch_range(bring_to_size(c.image)[None].float() / 255) for c in references(folder)[::every]]
     metric = torch.zeros(25, 5)
     for x in pictures:
         for entry, levels in every_level(x[0]):

@@ -24,7 +24,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import compare, metrics, srocc
 from gmiqa.experiments.folds import Fitted, Member, out_of_fold
 from gmiqa.experiments.metaqap import Recipe, starts
-from gmiqa_core.stacking import Stack
+from gmiqa.experiments.stacking import Stack
 
 PLAIN, PRETRAINED = "small, random start", "small, quality-aware pre-training"
 IMAGENET, IMAGENET_PRETRAINED = "MobileNetV2, ImageNet start", "MobileNetV2, quality-aware pre-training after it"
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--high", type=float, default=1.0)
     parser.add_argument("--pristine", default="embedded", help="folder of undistorted pictures to pre-train on")
-    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa_core.mobilenet")
+    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa.mobilenet")
     parser.add_argument("--imagenet-lr", type=float, default=3e-4)
     parser.add_argument("--side", type=int, default=224, help="longer side of what the networks see")
     parser.add_argument("--crop", type=int, default=144)
@@ -60,7 +60,7 @@ def main() -> None:
     train = Pictures.read(dataset, part.train, args.side)
     print(f"{args.folder}: {len(part.train):,} training and {len(part.test):,} test pictures", flush=True)
 
-    pool = synthetic.Pool(synthetic.contents(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
+    pool = synthetic.Pool(synthetic.references(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
                           reuse=8, device=args.device, background=False)
     pretraining = dict(steps=args.pretrain_steps, folder=args.work, batch=args.batch)
     begun, missing = starts("small", pool, [0], lr=1e-3, **pretraining)
@@ -92,9 +92,9 @@ def main() -> None:
         row = {"method": name}
         for which in ["all", *np.unique(subset)]:
             here = np.ones(len(truth), bool) if which == "all" else subset == which
-            found = metrics(prediction[here], truth[here], groups[here], args.bootstrap)
+            values = metrics(prediction[here], truth[here], groups[here], args.bootstrap)
             for metric in ("srocc", "plcc"):
-                value = found.loc[metric]
+                value = values.loc[metric]
                 row[f"{which} {metric}"] = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
         rows.append(row)
     print(pd.DataFrame(rows).set_index("method").T.to_string(), flush=True)
@@ -108,8 +108,8 @@ def main() -> None:
               "the in-sample stack on the test part": (biased.predict(tested), truth),
               "the out-of-fold stack on the test part": (methods["stack"], truth)}
     for name, (prediction, target) in claims.items():
-        found = metrics(prediction, target, bootstrap=100)["value"]
-        print(f"{name}: SROCC {found['srocc']:.3f}, PLCC {found['plcc']:.3f}, n = {len(target):,}")
+        values = metrics(prediction, target, bootstrap=100)["value"]
+        print(f"{name}: SROCC {values['srocc']:.3f}, PLCC {values['plcc']:.3f}, n = {len(target):,}")
     print(f"{time.perf_counter() - begin:.0f} s, {time.process_time():.0f} s of processor, "
           f"{torch.get_num_threads()} threads, seed 0, {vars(args)}")
 

@@ -23,7 +23,8 @@ from gmiqa.cli import main as gmiqa
 from gmiqa.data import embedded, images
 from gmiqa.data.distortions import TYPES
 from gmiqa.score import Scorer
-from gmiqa.score.scorer import BUNDLED, to_network
+from gmiqa.score.prepare import to_network
+from gmiqa.score.scorer import BUNDLED
 from gmiqa.widgets.distortion_explorer import Steps
 from gmiqa_core import checkpoints, network
 
@@ -62,9 +63,9 @@ def throughput(scorer: Scorer, checkpoint: str, blocks: list[Path], folder: Path
             paths = sorted(block.iterdir())
             count += len(paths)
             began = time.perf_counter()
-            decoded = list(pool.map(lambda path: images.read(path, scorer.max_side), paths))
+            decoded = list(pool.map(lambda path: images.read(path, scorer.model.max_side), paths))
             decode += time.perf_counter() - began
-            inputs = [view(to_network(x)[None]) for x in decoded for view in scorer.views]
+            inputs = [part for x in decoded for part in scorer.model.inputs(to_network(x)[None])]
             began = time.perf_counter()
             scorer.forward_all(inputs)
             forward += time.perf_counter() - began
@@ -74,7 +75,9 @@ def throughput(scorer: Scorer, checkpoint: str, blocks: list[Path], folder: Path
                 arguments = ["--csv", str(folder / f"{block.name}.csv"), "--checkpoint", checkpoint, "--worst", "0"]
                 assert gmiqa(["score", str(block), *arguments, "--device", "cpu"]) == 0
             command += time.perf_counter() - began
-    print(f"{count} pictures of 512 x 512, {len(scorer.views)} view(s), {scorer.workers} workers")
+    crops = scorer.model.test_crops["crops"]
+    seen = f"{crops} crops each" if crops else "seen whole"
+    print(f"{count} pictures of 512 x 512, {seen}, {scorer.workers} workers")
     rates = {"decode alone": decode, "forward alone": forward, "command": command}
     print(", ".join(f"{name} {count / seconds:.1f}/s" for name, seconds in rates.items()))
     print(f"command / (1 / (decode + forward)): {(decode + forward) / command:.2f} (aim: at least 0.85)")
@@ -116,7 +119,7 @@ def explorer(scorer: Scorer) -> None:
             steps(t.id, level)
             took.append((time.perf_counter() - began[0], time.process_time() - began[1]))
         wall[t.title], processor[t.title] = (1000 * statistics.median(times) for times in zip(*took, strict=True))
-    for name, times in (("time", wall), ("processor time, both views", processor)):
+    for name, times in (("time", wall), ("processor time", processor)):
         slowest = max(times, key=lambda title: times[title])
         print(
             f"explorer step, {name}: median {statistics.median(times.values()):.0f} ms over 25 types, "

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    learn, _, unseen = synthetic.split_contents(synthetic.contents("embedded"), 0)
+    learn, _, unseen = synthetic.split_references(synthetic.references("embedded"), 0)
     test = synthetic.test_set(unseen, crop=256)
     rows = []
     for seed in range(args.seeds):

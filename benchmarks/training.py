@@ -26,7 +26,7 @@ class Still:
     """A pool whose pictures are at hand: what remains is the network's own time."""
 
     def __init__(self, side: int, device: torch.device):
-        contents = synthetic.contents("embedded", limit=4)
+        contents = synthetic.references("embedded", limit=4)
         pool = synthetic.Pool(contents, types=[1, 11], crop=side, per_cell=1, reuse=10**6)
         self.parts = [pool.batch(i, 128).to(device) for i in range(2)]
 
@@ -94,7 +94,7 @@ def main() -> None:
         plain = plain or seconds
         print(f"| {name} | {seconds:.3f} | {seconds / plain:.2f} | {2 * n / seconds:.0f} |", flush=True)
 
-    pool = synthetic.Pool(synthetic.contents("embedded", limit=8), crop=given.side, draws=2 * n, reuse=4)
+    pool = synthetic.Pool(synthetic.references("embedded", limit=8), crop=given.side, draws=2 * n, reuse=4)
     seconds = seconds_per_step(regressor(), meta_learning.PlainObjective(pool, 2 * n, 1), given.steps)
     print(f"| plain, with pool | {seconds:.3f} | {seconds / (plain or 1):.2f} | {2 * n / seconds:.0f} |")
     waiting = max(0.0, 1 - (plain or 0) / seconds)

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 16])
     args = parser.parse_args()
     model, facts = checkpoints.load(args.checkpoint, "cpu")
-    contents = synthetic.contents(args.folder, limit=args.contents)
+    contents = synthetic.references(args.folder, limit=args.contents)
     side = args.side or int(facts.get("max_side") or 512)
     how = prediction.as_tuned(facts if args.views is None else {**facts, "views": args.views})
 
@@ -55,8 +55,8 @@ def main() -> None:
     mean = frame.groupby(["type", "level"])[["mu", "quality"]].mean()
     order = mean.groupby(level="type").apply(lambda g: g["mu"].corr(g["quality"], method="spearman"))
     print(f"types whose mean score follows the levels (rank correlation at least 0.9): {(order >= 0.9).sum()} of 25")
-    found = probe(model, synthetic.Batch.cat(batches), args.nodes, V=torch.cat(V)).summary()
-    print(found.round(3).to_string())
+    summary = probe(model, synthetic.Batch.cat(batches), args.nodes, V=torch.cat(V)).summary()
+    print(summary.round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ same training everywhere. `p` holds settings by name: a stage's, or those of `se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from gmiqa.data import datasets, synthetic
-from gmiqa.data.distortions import TYPES, calibration, type_id
-from gmiqa.data.pictures import Pictures, synthetic_target
-from gmiqa.data.synthetic import Content, Pool, RecordPool
+from gmiqa.data import datasets
+from gmiqa.data.distortions import LEVELS, calibration
+from gmiqa.data.synthetic import Pool, RecordPool, Reference
+from gmiqa.distillation import Distillation
+from gmiqa.targets import References as References
+from gmiqa.targets import TargetSet, Validation, trained_types
+from gmiqa.targets import held_out_types as held_out_types
+from gmiqa.targets import metaqap_target as metaqap_target
+from gmiqa.targets import references as references
+from gmiqa.targets import target as target
 from gmiqa_core import finetuning, meta_learning, network, pretraining
-from gmiqa_core.distillation import Distillation
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
 from gmiqa_core.network import GMIQA, QualityRegressor
 from gmiqa_core.pretraining import GraphObjective
@@ -29,36 +33,11 @@ from gmiqa_core.training import History, Report
 Trained = tuple[GMIQA, History]
 
 
-@dataclass(frozen=True)
-class References:
-    """Pristine pictures, split before anything else: no two parts share one."""
-
-    train: list[Content]
-    validation: list[Content]
-    test: list[Content]
-
-
-def references(p: Any) -> References:
-    """The pristine pictures of `data`, in three parts."""
-    return References(*synthetic.split_contents(synthetic.contents(p.data), p.seed))
-
-
-def held_out_types(p: Any) -> list[int]:
-    """Types that no pre-training sees."""
-    return [type_id(name) for name in p.held_out]
-
-
-def trained_types(p: Any) -> list[int]:
-    """Types of pre-training."""
-    held_out = held_out_types(p)
-    return [t.id for t in TYPES if t.id not in held_out]
-
-
 # -- the network
 
 
 def network_options(p: Any) -> dict[str, Any]:
-    """Options of the network that differ from its preset."""
+    """The network's options that differ from its preset."""
     options: dict[str, Any] = {}
     if not p.self_calibrated:
         options["self_calibrated"] = False
@@ -80,16 +59,18 @@ def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
 # -- meta-learning (notebook 20)
 
 
-def meta_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
-    """Distorted pictures of meta-training: enough of each type and level for the steps that draw on them."""
-    types, drawn = trained_types(p), p.meta_support + p.meta_query
+def meta_pool(p: Any, contents: list[Reference], device: Any = "cpu",
+              types: list[int] | None = None) -> Pool | RecordPool:
+    """Distorted pictures of meta-training on these types (None: all that are not held out): enough of each level for
+    the steps, and so many that a task shows no picture twice."""
+    types, drawn = types or trained_types(p), p.meta_support + p.meta_query
     needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
-    per_cell = int(np.clip(needed / (5 * len(types)), 2, 12))
-    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn,
+    per_cell = max(-(-drawn // len(LEVELS)), int(np.clip(needed / (len(LEVELS) * len(types)), 2, 12)))
+    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn, filled=True,
                  device=device)
 
 
-def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool | RecordPool:
+def _pool(p: Any, contents: list[Reference], source: str, **options: Any) -> Pool | RecordPool:
     """Pictures to pre-train on: contents distorted as needed, or the training part of a data set that has types, levels
     and references (KADID-10k), with its own scores."""
     options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed}
@@ -100,37 +81,40 @@ def _pool(p: Any, contents: list[Content], source: str, **options: Any) -> Pool 
 
 
 def meta_tasks(p: Any, pool: Any) -> MetaObjective:
-    """The tasks of meta-training: one distortion type each."""
-    return MetaObjective(pool, trained_types(p), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
+    """The tasks of meta-training: one distortion type of the pool each."""
+    return MetaObjective(pool, list(pool.types), p.meta_tasks, p.meta_support, p.meta_query, p.seed)
 
 
-def learner(p: Any, model: nn.Module, inner_lr: float | None = None) -> MetaLearner:
+def learner(p: Any, model: nn.Module, algorithm: str = "") -> MetaLearner:
     """The rule by which `model` adapts to a task."""
-    rate = p.meta_inner_lr if inner_lr is None else inner_lr
-    return MetaLearner(model, p.meta_algorithm, p.meta_first_order, rate, p.meta_inner_steps)
+    return MetaLearner(model, algorithm or p.meta_algorithm, p.meta_first_order, p.meta_inner_lr, p.meta_inner_steps,
+                       p.meta_inner)
 
 
-def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, plain: bool = False,
+def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, algorithm: str = "",
                   report: Report | None = None, label: str = "meta-learning") -> tuple[MetaLearner, History]:
-    """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks; or, `plain`, without tasks for as much
-    computing. Returns the learner, its BatchNorm statistics estimated after training, and the history."""
+    """Train backbone, pyramid and NodeBuilder of `model`, in place, over tasks. Returns the learner, its BatchNorm
+    statistics estimated after training, and the history.
+
+    algorithm    maml or meta-sgd, in place of `meta_algorithm`; `plain`: without tasks, for as much computing
+    """
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
-    start: nn.Module = regressor if plain else learner(p, regressor)
-    objective: MetaObjective | PlainObjective = meta_tasks(p, pool)
-    if plain:
+    start: nn.Module = regressor
+    objective: MetaObjective | PlainObjective
+    if algorithm == "plain":
         batch = meta_learning.equal_batch(p.meta_support, p.meta_query, p.meta_inner_steps, p.meta_first_order)
         objective = PlainObjective(pool, batch, p.meta_tasks)
+    else:
+        start, objective = learner(p, regressor, algorithm), meta_tasks(p, pool)
     trained, history = meta_learning.train(
         start, objective, steps=p.meta_steps, lr=p.meta_lr, precision=p.precision, workers=p.workers, clip=1.0,
         log_every=max(1, p.meta_steps // 20), folder=folder, seed=seed, label=label, report=report)
-    if not isinstance(trained, MetaLearner):
-        trained = MetaLearner(trained, "maml", True, p.meta_inner_lr, p.meta_inner_steps)
-    statistics = [pool.batch(10**6 + i, 64).images for i in range(4)]
-    return meta_learning.with_statistics(trained, statistics), history
+    trained = trained if isinstance(trained, MetaLearner) else MetaLearner(trained)
+    return meta_learning.with_statistics(trained, [pool.batch(10**6 + i, 64).images for i in range(4)]), history
 
 
 def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
-    """`model` with the weights of a learner; the linear quality head of meta-training stays behind."""
+    """`model` with the weights of a learner, without the linear quality head of meta-training."""
     weights = {key: value for key, value in trained.model.state_dict().items() if not key.startswith("head.")}
     model.load_state_dict(weights, strict=False)
     return model
@@ -139,7 +123,7 @@ def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
 # -- graph pre-training (notebook 30)
 
 
-def graph_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+def graph_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures of graph pre-training."""
     draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
     return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
@@ -167,7 +151,7 @@ def graph_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int,
 
 
 def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, report: Report | None = None) -> Trained:
-    """The control of graph pre-training: as many steps of as many pictures, but each one's quality alone is learned."""
+    """The control of graph pre-training: as many steps and pictures, but only the quality of each is learned."""
     batch = 3 * max(p.graph_batch, max(p.graph_sizes)) + p.graph_mixed
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
     _, history = meta_learning.train(
@@ -179,34 +163,11 @@ def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, rep
 # -- fine-tuning (notebook 40)
 
 
-@dataclass(frozen=True)
-class TargetSet:
-    """Scored pictures to learn from, to choose the step on (None: the last step counts) and to test on."""
-
-    train: Pictures
-    validation: Pictures | None
-    test: Pictures
-    title: str
-    axis: str
-    dataset: datasets.Dataset | None = None
-
-    @property
-    def synthetic(self) -> bool:
-        return self.dataset is None
-
-
-def target(p: Any, of: References) -> TargetSet:
-    """The target: a data set as its authors ship it, or KADID-calibrated scores on references of `of`."""
-    if p.dataset == "synthetic":
-        train, test = synthetic_target(of.validation[:12], of.test[: p.finetune_contents],
-                                       held_out_types(p) or trained_types(p), p.finetune_labels, p.max_side, p.seed)
-        return TargetSet(train, None, test, "synthetic, KADID-calibrated scores", "KADID-calibrated score")
-    dataset = datasets.from_parameters(p)
-    split = datasets.split(dataset, p.split)
-    learn, choose, test = (Pictures.read(dataset, rows, p.max_side)
-                           for rows in (split.train, split.validation, split.test))
-    return TargetSet(learn, choose if len(choose) else None, test, f"{dataset.title}, split {split.name}",
-                     f"human score of {dataset.title}, in [0,1]", dataset)
+def metaqap_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool:
+    """Distorted pictures of quality-aware pre-training."""
+    return Pool(contents, crop=p.qap_crop, max_side=p.qap_side, per_cell=max(1, p.qap_images // 125), reuse=4,
+                draws=p.qap_batch, seed=p.seed, device=device,
+                background=p.qap_pretrain_steps * p.qap_batch > 4 * p.qap_images)
 
 
 def finetune_steps(p: Any, pictures: int) -> int:
@@ -218,7 +179,7 @@ def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
     return p.finetune_graph_sizes, max(4, p.finetune_batch // 2), 2 * p.finetune_batch
 
 
-def branch_pool(p: Any, contents: list[Content], device: Any = "cpu") -> Pool | RecordPool:
+def branch_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
     draws = pretraining.draws_a_step(*_branch_sizes(p))
     return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
@@ -241,11 +202,12 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
     """Train `model` on the scores of a target set; a share of the steps draws synthetic graphs from `pool`."""
     steps = finetune_steps(p, len(scored.train))
     model = finetuning.with_graph(model, p.finetune_graph)
+    evaluate = Validation(scored.validation, p.finetune_batch) if scored.validation is not None else None
     how = finetuning.ScoreTraining(
         loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
         lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)
     return finetuning.finetune(
-        model, scored.train, how, steps=steps, folder=folder, validation=scored.validation,
+        model, scored.train, how, steps=steps, folder=folder, evaluate=evaluate,
         synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
         teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
         accumulate=p.workers, seed=seed, precision=p.precision, clip=1.0, weight_decay=p.finetune_decay,
@@ -253,5 +215,5 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
 
 
 def facts(p: Any) -> dict[str, Any]:
-    """What is saved with a fine-tuned network: every user of the file tests as the training did."""
+    """What is saved with a fine-tuned network, so that every user of the file scores pictures as its tests did."""
     return {"crop": p.finetune_crop, "views": p.finetune_views, "turn": p.turn_crops, "max_side": p.max_side}

@@ -1,8 +1,8 @@
 """Self-calibrated ResNet and spatial pyramid: images (N,3,H,W) to vectors of a fixed length.
 
 The self-calibrated block follows Liu et al., "Improving convolutional networks with self-calibrated convolutions",
-CVPR 2020, as GMIQA uses it (Jia & Wei 2026, with r = 4). One 1x1 convolution whose output is halved stands for the two
-half-width ones of that paper: the result is the same, it is faster, and a torchvision ResNet's first convolution fits.
+CVPR 2020, as GMIQA uses it (Jia & Wei 2026, with r = 4). That paper has two 1x1 convolutions of half the width. Here
+one convolution is cut in half: it gives the same result, is faster, and fits a torchvision ResNet's weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RANDOM_START = "Backbone starts from random weights."
 
 
 def conv_bn(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias and its BatchNorm; `size` odd keeps H and W at stride 1."""
+    """Convolution without bias and its BatchNorm; an odd `size` keeps H and W at stride 1."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
     )
@@ -46,7 +46,7 @@ class SelfCalibrated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = x.chunk(2, 1)
-        window = [min(self.r, side) for side in b.shape[-2:]]  # a 3x3 map still pools
+        window = [min(self.r, side) for side in b.shape[-2:]]  # so that a 3x3 map can be pooled, too
         context = self.M1(F.avg_pool2d(b, window))
         align = False if self.upsample == "bilinear" else None
         context = F.interpolate(context, b.shape[-2:], mode=self.upsample, align_corners=align)
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 def make_stem(kind: str, width: int) -> nn.Module:
-    """`imagenet`: 7x7/2 and a max pool, to H/4. `conv`: 3x3/2, to H/2, keeps more fine noise; stage 1 halves then."""
+    """`imagenet`: 7x7/2 and a max pool, to H/4. `conv`: 3x3/2, to H/2, keeps more fine noise; then stage 1 halves."""
     if kind == "imagenet":
         return nn.Sequential(conv_bn(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     if kind == "conv":
@@ -91,8 +91,8 @@ def make_stem(kind: str, width: int) -> nn.Module:
 
 def dct_filters(count: int, size: int = 3) -> Tensor:
     """The `count` smoothest products of a luminance or opponent-colour axis and a size x size cosine, of length 1 each:
-    (min(count, 3 size^2), 3, size, size). Random filters all see mostly the mean of a picture, whose power falls with
-    frequency; these split it, and BatchNorm then makes fine noise as loud as brightness."""
+    (min(count, 3 size^2), 3, size, size). The power of a picture falls with frequency, so random filters all see mostly
+    its mean. These filters separate the frequencies, and BatchNorm then makes fine noise as loud as brightness."""
     k = torch.arange(float(size))
     cosines = F.normalize(torch.cos(torch.pi * torch.outer(k, k + 0.5) / size))
     colours = F.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]))
@@ -104,13 +104,13 @@ def dct_filters(count: int, size: int = 3) -> Tensor:
 class SCResNet(nn.Module):
     """ResNet whose 3x3 convolutions are self-calibrated: (N,3,H,W) normalised images -> (N,outputs,~H/32,~W/32).
 
-    depths            blocks per stage, at least one stage; (3, 4, 6, 3) is ResNet-50's
+    depths            blocks per stage, for at least one stage; (3, 4, 6, 3) is ResNet-50's
     width             channels of the first stage's blocks, doubled at each stage; a multiple of 2
     self_calibrated   False: the plain ResNet of the ablation
-    r, upsample       pooling window of M1; how its output returns: `bilinear` (paper) or `nearest` (SCNet's weights)
+    r, upsample       pooling window of M1; how its output grows back: `bilinear` (paper) or `nearest` (SCNet)
     stem, bottleneck  see make_stem and Block
-    stem_start        `random`; ours, `dct`: the first convolution starts from `dct_filters`, those it has room for
-    every_stage       give the maps of all stages, a list, in place of the last one
+    stem_start        `random`; or ours, `dct`: the first convolution starts from as many `dct_filters` as it can hold
+    every_stage       return the maps of all stages, as a list, in place of the last one
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class SCResNet(nn.Module):
         return maps if self.every_stage else x
 
 
-def statistics(x: Tensor) -> Tensor:
-    """Mean and standard deviation of each channel over the picture, (N,C,H,W) -> (N,2C): natural scene statistics of
-    learned filters. What a distortion does to a picture often shows in the spread of fine filters, which a maximum and
-    deeper layers forget. In single precision at least: the deviation is a difference of large numbers.
+def channel_moments(x: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel over the picture, (N,C,H,W) -> (N,2C), like natural scene statistics
+    but of learned filters. A distortion often shows in the spread of fine filters, which a maximum and deeper layers
+    forget. In single precision at least, because the deviation is a difference of large numbers.
     """
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     variance, mean = torch.var_mean(x, (2, 3), correction=0)
@@ -180,12 +180,12 @@ def statistics(x: Tensor) -> Tensor:
 class SpatialPyramid(nn.Module):
     """Spatial pyramid pooling (He et al. 2015): feature maps (N,C,H,W) of any H, W >= 1 -> (N, outputs).
 
-    A 1x1 convolution to `width` channels (None: none), then max pooling into l x l bins for each l of `levels`;
-    outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
+    A 1x1 convolution to `width` channels (None: no convolution), then max pooling into l x l bins for each l of
+    `levels`; outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
 
-    stages    ours: the widths of all stages, whose `statistics` then follow the bins; forward takes their maps, a list,
-              and each picture's numbers are standardised: maxima and deviations differ in size. By the picture
-              (LayerNorm), not by the batch: few-shot adaptation has five pictures, whose deviations can be near 0
+    stages    ours: the widths of all stages, whose `channel_moments` then follow the bins. Forward takes the list of
+              their maps. Each picture's numbers are standardised, as maxima and deviations differ in size, by LayerNorm
+              and not by the batch: few-shot adaptation has five pictures, whose deviations can be near 0
     """
 
     def __init__(
@@ -202,4 +202,5 @@ class SpatialPyramid(nn.Module):
         maps = x if isinstance(x, list) else [x]
         last = self.project(maps[-1])
         bins = [F.adaptive_max_pool2d(last, level).flatten(1) for level in self.levels]
-        return self.standardise(torch.cat(bins + ([statistics(m) for m in maps] if isinstance(x, list) else []), 1))
+        moments = [channel_moments(m) for m in maps] if isinstance(x, list) else []
+        return self.standardise(torch.cat(bins + moments, 1))

@@ -1,4 +1,4 @@
-"""What a training step receives: pictures with what is known about them, one tensor per fact."""
+"""What a training step receives: pictures, and one tensor for each fact that is known about them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def to_float(image: Tensor) -> Tensor:
 
 
 def random_window(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
-    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
+    """A random part (3,height,width) of a picture, mirrored half of the time; also turned, if `turn` and it is square.
     """
     top = int(rng.integers(picture.shape[1] - height + 1))
     left = int(rng.integers(picture.shape[2] - width + 1))

@@ -1,9 +1,8 @@
-"""A model as one file: safetensors with its options and meta in the header."""
+"""A model as one file: safetensors, with the options and the meta data in the header."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 import torch
 
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import written_atomically
 from gmiqa_core.network import GMIQA
 
 
 def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **meta: Any) -> Path:
     """Weights, options and `meta` (JSON-able) in one safetensors file.
 
-    dtype    torch.float16 halves the file; load returns float32 all the same
+    dtype    torch.float16 halves the size of the file; load still returns float32
     """
     tensors = {key: value.to(dtype) if dtype and value.is_floating_point() else value
                for key, value in model.state_dict().items()}
@@ -25,19 +25,18 @@ def save(model: GMIQA, path: str | Path, dtype: torch.dtype | None = None, **met
 
 
 def write(path: str | Path, tensors: Mapping[str, torch.Tensor], **header: str) -> Path:
-    """One safetensors file, written aside and then renamed: a killed run leaves the old one or none."""
+    """Write one safetensors file; a run that is killed leaves the old file or none."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside, metadata=header)
-    os.replace(aside, path)
+    with written_atomically(path) as beside:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside, metadata=header)
     return path
 
 
 def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file; `expected`: what it should be, for the refusal."""
+    """Tensors and header of a safetensors file; `expected` says what it should be, for the error message."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -48,7 +47,7 @@ def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GMIQA, dict[str, Any]]:
-    """The model of a file that `save` wrote, in eval mode on `device`, and its meta."""
+    """The model in a file that `save` wrote, in eval mode on `device`, and its meta data."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist.")

@@ -1,21 +1,20 @@
-"""Several processes through torchrun, from a notebook or a shell.
+"""Several processes through torchrun, from a notebook: `launch(2, finetune, model, ...)`.
 
-A notebook calls `launch(2, finetune, model, ...)`. What the workers run must live in an importable module, because
-torchrun starts fresh interpreters (a fork after CUDA has started breaks). Shell: `torchrun --nproc-per-node 2 -m
-gmiqa_core.distributed JOB`, where JOB is the folder that `launch(..., dry=True)` writes and returns.
+What the workers run must live in an importable module: torchrun starts fresh interpreters (a fork after CUDA has
+started breaks).
 """
 
 import copy
 import importlib
 import os
 import pickle
-import statistics
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from gmiqa_core.errors import UserError
 
 
 class Ranks:
-    """This process among the others of the run; alone when torchrun did not start it."""
+    """This process among all processes of the run; alone, if torchrun did not start it."""
 
     def __init__(self) -> None:
         on = dist.is_available() and dist.is_initialized()
@@ -41,13 +40,13 @@ class Ranks:
         return box[0]
 
     def copy_first(self, tensors: list[Tensor]) -> None:
-        """Fill these tensors with rank 0's on every rank."""
+        """Overwrite these tensors with rank 0's, on every rank."""
         for tensor in tensors if self.world > 1 else ():
             dist.broadcast(tensor, src=0)
 
     def merge(self, steps: list[dict[str, list[Any]]]) -> list[dict[str, float]]:
-        """Numbers of some steps, one list per name -> their means over all micro-batches of all processes. Tensors come
-        from their device here, all at once."""
+        """Numbers of some steps, one list per name -> their means over all micro-batches of all processes. Tensors
+        leave their device here, all at once."""
         tensors = [v for values in steps for given in values.values() for v in given if isinstance(v, Tensor)]
         numbers = iter(torch.stack([t.double() for t in tensors]).tolist() if tensors else [])
         plain = [{name: [next(numbers) if isinstance(v, Tensor) else float(v) for v in given]
@@ -59,7 +58,7 @@ class Ranks:
         merged = []
         for parts in zip(*everywhere, strict=True):
             names = dict.fromkeys(name for part in parts for name in part)
-            merged.append({name: statistics.fmean(v for part in parts for v in part.get(name, [])) for name in names})
+            merged.append({name: fmean(v for part in parts for v in part.get(name, [])) for name in names})
         return merged
 
     def sum_gradients(self, params: list[nn.Parameter], others: list[Tensor]) -> None:
@@ -78,7 +77,7 @@ class Ranks:
             other.copy_(total)
 
 
-def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = False, **kwargs: Any) -> Any:
+def launch(workers: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run function(*args, **kwargs) in `workers` processes that share one process group; return rank 0's result."""
     if function.__module__ == "__main__" or "." in function.__qualname__:
         raise UserError(f"{function.__qualname__} cannot run in several workers: it is defined in a notebook or inside "
@@ -87,15 +86,13 @@ def launch(workers: int, function: Callable[..., Any], *args: Any, dry: bool = F
         raise UserError(f"workers = {workers}, but this machine has {torch.cuda.device_count()} GPUs: "
                         "set workers to that number or less")
     job = Path(tempfile.mkdtemp(prefix="gmiqa_job_"))
-    kwargs.pop("report", None)  # it draws in this process's notebook; workers print plain lines
+    kwargs.pop("report", None)  # the notebook of this process draws it; workers print plain lines
     args, kwargs = _models_to(args, kwargs, "cpu")
     (job / "call.pickle").write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, kwargs)))
-    if dry:
-        return job
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}",
                "-m", "gmiqa_core.distributed", str(job)]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # the workers see the modules that we see
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # so that workers find our modules
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
     message, trace, errors = (job / name for name in ("error.txt", "traceback.txt", "stderr.txt"))
     with open(errors, "w") as stderr, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr,

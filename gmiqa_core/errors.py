@@ -1,4 +1,4 @@
-"""The error of a person at the keyboard, and the hint that goes with it."""
+"""The error for a user's mistake, and the hint that goes with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake of the person at the keyboard: the message names the thing, what was expected and what to do."""
+    """A user's mistake: the message names the thing, says what was expected and what to do."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

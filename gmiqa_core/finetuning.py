@@ -1,4 +1,4 @@
-"""Fine-tuning: scores of a target set; a share of the steps keeps the type and level branch alive on synthetic graphs.
+"""Fine-tuning on scores of a target set. Synthetic graphs in a share of the steps keep type and level branch alive.
 """
 
 import math
@@ -8,16 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from gmiqa_core import distributed, training
 from gmiqa_core.batch import Target, to_float
-from gmiqa_core.distillation import Distillation
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import SCORE_LOSSES, score_loss
 from gmiqa_core.network import GMIQA, build
-from gmiqa_core.prediction import predict
 
 BANK_EVERY = 25  # steps after which the bank's nodes are computed anew from the trained backbone
 
@@ -46,7 +43,7 @@ class ScoreTraining:
 
 
 def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
-    """The model with another graph behind its score: itself if it has that one, else a copy."""
+    """The model with this graph behind its score: the model itself if it has that graph, else a copy."""
     if finetune_graph in (None, model.config["finetune_graph"]):
         return model
     other = build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
@@ -55,20 +52,21 @@ def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
     return other
 
 
-def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path, validation: Any = None,
-             synthetic: Callable[..., Any] | None = None, teacher: Distillation | None = None, workers: int = 1,
-             accumulate: int = 1, seed: int = 0, **loop: Any) -> tuple[GMIQA, training.History]:
+def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,
+             evaluate: training.Evaluate | None = None, synthetic: Callable[..., Any] | None = None,
+             teacher: Any = None, workers: int = 1, accumulate: int = 1, seed: int = 0,
+             **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
 
-    data, validation   gmiqa's Pictures, or anything with their `batch`; with a validation part, the best weights are
-                       kept, else the last
-    synthetic          objective of graph pre-training, run in a share of the micro-batches
-    teacher            a Distillation, whose loss is added in every micro-batch
-    loop               everything else goes to training.train: precision, clip, ema, weight_decay, patience, report, ...
+    data        gmiqa's Pictures, or anything with their `batch`
+    evaluate    scores a validation part; with it the best weights are kept, without it the last
+    synthetic   objective of graph pre-training, run in a share of the micro-batches
+    teacher     adds a loss in every micro-batch and is trained with the network: gmiqa's Distillation
+    loop        everything else goes to training.train: precision, clip, ema, weight_decay, patience, report, ...
     """
     if workers > 1:
         tuned, history = distributed.launch(workers, finetune, model, data, how, steps=steps, folder=folder,
-                                            validation=validation, synthetic=synthetic, teacher=teacher,
+                                            evaluate=evaluate, synthetic=synthetic, teacher=teacher,
                                             accumulate=accumulate, seed=seed, **loop)
         return tuned.to(next(model.parameters()).device), history
 
@@ -86,8 +84,8 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
     heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
     groups = [{"params": list(model.backbone.parameters()), "lr": how.lr_backbone},
               {"params": heads, "lr": how.lr_head}]
-    if validation is not None:
-        loop = {"evaluate": _Validation(validation, bank, how.batch), "select": "best", **loop}
+    if evaluate is not None:
+        loop = {"evaluate": _Evaluation(evaluate, bank), "select": "best", **loop}
     identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data),
                 "teacher": (teacher.file, teacher.weight) if teacher else None}
     try:
@@ -113,7 +111,7 @@ class Objective:
     accumulate: int = 1
     scale: float = 1.0
     bank: Tensor | None = None
-    teacher: Distillation | None = None
+    teacher: Any = None
 
     def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
         if self.bank is not None and step % BANK_EVERY == 0:
@@ -144,21 +142,13 @@ class Objective:
 
 
 @dataclass
-class _Validation:
-    """SROCC, RMSE and likelihood on pictures held out of the training part."""
+class _Evaluation:
+    """Evaluates the network with a bank that its present weights have filled."""
 
-    pictures: Any
+    evaluate: training.Evaluate
     bank: Tensor | None
-    batch: int
 
-    def __call__(self, model: GMIQA) -> dict[str, float]:
-        from scipy.stats import spearmanr
-
+    def __call__(self, model: GMIQA) -> Any:
         if self.bank is not None:
             model.fill_bank(self.bank)
-        scores = predict(model, self.pictures.pictures, batch=self.batch)
-        quality, spread = self.pictures.quality.numpy(), self.pictures.spread.numpy()
-        error = quality - scores.mu
-        nll = np.mean((error**2 + spread**2) / (2 * scores.sigma**2) + np.log(scores.sigma))
-        return {"score": float(np.nan_to_num(spearmanr(scores.mu, quality).statistic, nan=-1.0)),
-                "rmse": float(np.sqrt(np.mean(error**2))), "nll": float(nll)}
+        return self.evaluate(model)

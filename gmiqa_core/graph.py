@@ -1,8 +1,8 @@
-"""The distortion graph: pictures of one distortion are its nodes, e_ij compares pictures i and j.
+"""The distortion graph: its nodes are pictures of one distortion, and the edge e_ij compares pictures i and j.
 
 Notation of Jia & Wei 2026: V (...,N,node_width) nodes, E (...,N,N,edge_width) edges; leading dimensions are graphs.
 The layers are torch-geometric's dense GCN. The adjacency over edges is the cosine of the initial edges plus I, an
-N^2 x N^2 matrix; EdgeBuilder multiplies by it without building it, and `dense=True` builds it (the reference).
+N^2 x N^2 matrix. EdgeBuilder multiplies by it without building it; `dense=True` builds it, as the reference.
 """
 
 from __future__ import annotations
@@ -12,26 +12,23 @@ import importlib
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEAST_VARIANCE = 1e-10  # of the edges of a graph, below which they count as equal
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
+LEAST_VARIANCE = 1e-10  # spread of a graph's edges below which they count as equal
 
 
 def full(x: Tensor) -> Tensor:
-    """What autocast left in half precision, as float32; everything else as it is."""
+    """Tensors that autocast left in half precision become float32; others stay as they are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 @functools.cache
 def geometric(module: str) -> Any:
-    """A module of torch-geometric, loaded when it is first needed, without its notice that torch.jit goes."""
+    """A module of torch-geometric, loaded when it is first needed, without its warning that torch.jit is deprecated."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return importlib.import_module(f"torch_geometric.{module}")
@@ -55,7 +52,7 @@ class NodeBuilder(nn.Module):
 class GCN(nn.Module):
     """Parameters of one dense GCN layer, named as in torch_geometric.nn.DenseGCNConv, whose forward runs on them:
     X (B,N,inputs), A (B,N,N) with its loops -> D A D X W + b. Loading torch-geometric takes seconds, and a score, which
-    is a graph of one picture, never needs it: so it is loaded by the first graph that has an adjacency.
+    is a graph of one picture, never needs it. So the first graph that has an adjacency loads it.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -69,7 +66,7 @@ class GCN(nn.Module):
 
 
 def pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The N(N+1)/2 pairs i <= j, and the (N,N) table that says which pair an edge (i,j) is. e_ij = e_ji, so they do."""
+    """The N(N+1)/2 pairs i <= j, which suffice as e_ij = e_ji, and the (N,N) table from edge (i,j) to its pair."""
     i, j = torch.triu_indices(n, n, device=device)
     table = torch.empty(n, n, dtype=torch.long, device=device)
     table[i, j] = table[j, i] = torch.arange(len(i), device=device)
@@ -91,11 +88,11 @@ class EdgeBuilder(nn.Module):
         D A D X = D (F (F^T (D X)) + D X)
     cost and memory grow with N^2, not N^4. Rows i < j stand for both (i,j) and (j,i): they weigh 2 in every F^T.
 
-    residual    D A D X + X in place of D A D X: the degrees are near N^2, so the I hardly counts and the layers pull
-                all edges together; this keeps what is one edge's own
+    residual    D A D X + X in place of D A D X. The degrees are near N^2, so the I hardly counts and the layers pull
+                all edges together; the residual keeps what is particular to one edge
     dense       build A and call DenseGCNConv: the same function and parameters, for tests and benchmarks
-    positive    ReLU on the output too, as the paper has it: a smoothed graph gives all its edges one sign, and where
-                that is negative relu(mean of E) has neither an edge nor a gradient
+    positive    ReLU on the output too, as in the paper. Smoothing gives all edges of a graph one sign; where that is
+                negative, relu(mean of E) would have neither an edge nor a gradient
     """
 
     def __init__(self, inputs: int, widths: Sequence[int] = (128, 64, 64), residual: bool = False, dense: bool = False,
@@ -108,7 +105,7 @@ class EdgeBuilder(nn.Module):
             layers[0].lin.weight.mul_(inputs**0.5)
 
     def forward(self, V: Tensor, layers: list[Tensor] | None = None) -> Tensor:
-        """`layers`, if given, receives the edges (...,N,N,width) before and after each layer (for looking at them)."""
+        """`layers`, if given, receives the edges (...,N,N,width) before and after each layer, to look at."""
         n = V.shape[-2]
         i, j, table = pairs(n, V.device)
         if self.dense:
@@ -145,7 +142,7 @@ def _factorised_product(rows: Tensor, weight: Tensor):
 
 
 def _dense_product(rows: Tensor):
-    """The same through the N^2 x N^2 matrix and torch-geometric's own layer (its loop is already in A)."""
+    """The same through the N^2 x N^2 matrix and torch-geometric's own layer (A already holds the loops)."""
     flat = rows.reshape(-1, *rows.shape[-2:])
     A = flat @ flat.transpose(-1, -2) + torch.eye(flat.shape[-2], dtype=rows.dtype, device=rows.device)
 
@@ -158,8 +155,8 @@ def _dense_product(rows: Tensor):
 
 class TypeBranch(nn.Module):
     """Nodes and their (N,N) adjacency -> the type code (...,type_width) of each graph: a GCN of `layers` layers with
-    ReLU between them, then the nodes' mean. One layer alone is linear, and its code no more than a weighted mean of
-    what the nodes say by themselves."""
+    ReLU between them, then the mean over nodes. One layer alone is linear, and its code is no more than a weighted
+    mean of what the nodes say by themselves."""
 
     def __init__(self, node_width: int, type_width: int, layers: int = 1):
         super().__init__()
@@ -185,9 +182,9 @@ def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
     """A_v (...,N,N) from the mean a_ij of each edge over its channels; every degree is at least 1, whatever E holds.
 
     mean        relu(a) + I, average pooling as in the paper. Smoothed edges are nearly equal, and so are these entries
-    contrast    sigmoid(z) / (N - 1) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph: what
-                one edge has more than another counts, however little that is of both; and a node weighs as much as
-                all its neighbours together, as mixing nodes before a non-linearity loses what each of them says
+    contrast    sigmoid(z) / (N - 1) + I with z_ij = (a_ij - mean) / deviation over the edges i != j of the graph.
+                Differences between edges count, however small they are beside the edges themselves. A node weighs as
+                much as its neighbours together, because mixing nodes before a non-linearity loses what each says
     """
     a, eye = E.mean(-1), torch.eye(E.shape[-2], dtype=E.dtype, device=E.device)
     if kind == "mean":
@@ -200,10 +197,10 @@ def type_adjacency(E: Tensor, kind: str = "mean") -> Tensor:
 
 
 class Attention(nn.Module):
-    """What its neighbours say to a node: V (...,N,inputs) -> (...,N,width), attention of several heads with a residual.
+    """What a node learns from its neighbours: V (...,N,inputs) -> (...,N,width), attention of several heads.
 
-    Ours. One picture shows its type badly and its level only once the type is known; sixteen of one type show the type.
-    So a node's own level gains from its neighbours, where the type of the graph, a sum over its pictures, does not.
+    Ours. One picture shows its type badly, and its level only once the type is known; sixteen of one type show the
+    type. So a node's level gains from its neighbours; the type of the graph, a sum over its pictures, does not.
     """
 
     def __init__(self, inputs: int, width: int, heads: int = 4):
@@ -221,9 +218,10 @@ class Attention(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head are two of these.
+    """(...,inputs) -> mu in (0,1) and sigma > 0, each (...): the level branch and the score head
+    ([V_i, e_ii] -> the quality of picture i, higher is better) are two of these.
 
-    sigma = softplus(.) + 0.01: a spread below the scales' resolution would let one picture rule the likelihood.
+    sigma = softplus(.) + 0.01: with a spread below the scale's resolution, one picture would dominate the likelihood.
     """
 
     def __init__(self, inputs: int, hidden: int):
@@ -241,7 +239,7 @@ class GaussianHead(nn.Module):
 
 class LevelBranch(GaussianHead):
     """[V_i, mean_j e_ij] -> mu_i, sigma_i: the severity of picture i's distortion in [0,1] and its spread. With
-    `attention`, what the neighbours say comes third."""
+    `attention`, the output of Attention comes third."""
 
     def __init__(self, node_width: int, edge_width: int, hidden: int, attention: bool = False):
         super().__init__(node_width + edge_width + attention * hidden, hidden)
@@ -250,28 +248,3 @@ class LevelBranch(GaussianHead):
     def forward(self, V: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         seen = [] if self.attention is None else [self.attention(V)]
         return super().forward(torch.cat([V, mean, *seen], -1))
-
-
-class ScoreHead(GaussianHead):
-    """[V_i, e_ii] -> mu_i, sigma_i: the quality of picture i in [0,1], higher is better, and its spread."""
-
-    def __init__(self, node_width: int, edge_width: int, hidden: int):
-        super().__init__(node_width + edge_width, hidden)
-
-
-def distortion_graph(V: Tensor, E: Tensor, adjacency: str = "mean", **per_node: Tensor | list) -> Data:
-    """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
-    edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
-    whatever is given `per_node`, for example level=, severity=, content=, image=.
-    """
-    n = len(V)
-    unit = F.normalize(V.detach(), dim=-1)
-    index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
-    return geometric("data").Data(
-        x=V.detach().cpu(),
-        edge_index=index,
-        edge_attr=E.detach().reshape(n * n, -1).cpu(),
-        edge_cosine=(unit @ unit.T).flatten().cpu(),
-        edge_weight=type_adjacency(E.detach(), adjacency).flatten().cpu(),
-        **per_node,
-    )

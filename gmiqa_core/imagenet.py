@@ -1,4 +1,4 @@
-"""What a backbone can start from: ImageNet weights of torchvision's ResNet-50, or of SCNet-50, as far as they fit."""
+"""What a backbone can start from: ImageNet weights of torchvision's ResNet-50 or of SCNet-50, as far as they fit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from gmiqa_core.backbone import RANDOM_START, SCResNet
 from gmiqa_core.errors import UserError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision's networks take them
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision has them
 
 
 def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
     """Start a ResNet-50-shaped backbone from ImageNet weights; returns one sentence that the run records.
 
-    source: `none` leaves it as it is; `torchvision` takes its ResNet-50 (downloaded once; where it cannot be had, the
-    backbone stays random and the sentence says why); else a state file of torchvision's ResNet-50 or of SCNet-50.
+    source: `none` leaves it as it is. `torchvision` takes its ResNet-50, which is downloaded once; if that fails, the
+    backbone stays random and the sentence says why. Else a state file of torchvision's ResNet-50 or of SCNet-50.
     """
     if source == "none":
         return RANDOM_START
@@ -43,19 +43,19 @@ def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
 
 
 def take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:
-    """Copy what has a counterpart of its shape. Of a plain 3x3 convolution, K1 and M3 take the diagonal quarters."""
-    own = backbone.state_dict()
+    """Copy tensors with a counterpart of their shape. K1 and M3 take the diagonal quarters of a plain 3x3 kernel."""
+    state = backbone.state_dict()
     taken = 0
-    for key, value in own.items():
-        found = _counterpart(key, weights)
-        if found is not None and found.shape == value.shape:
-            value.copy_(found)
+    for key, value in state.items():
+        counterpart = _counterpart(key, weights)
+        if counterpart is not None and counterpart.shape == value.shape:
+            value.copy_(counterpart)
             taken += 1
-    return taken, len(own)
+    return taken, len(state)
 
 
 def _counterpart(key: str, weights: dict[str, Tensor]) -> Tensor | None:
-    """The ImageNet tensor of one of our keys: SCNet's names first, then torchvision's."""
+    """The ImageNet tensor for one of our keys: SCNet's names are tried first, then torchvision's."""
     parts = key.split(".")
     if parts[0] == "stem":
         rest = ".".join(parts[3:])
@@ -76,8 +76,8 @@ def _counterpart(key: str, weights: dict[str, Tensor]) -> Tensor | None:
         return weights.get(f"{block}.{kind}2.{leaf}")
     number = parts[-2] if parts[4] != "M1" else str(int(parts[-2]) + 1)  # SCNet counts the pooling of M1 as layer 0
     scnet = "k1" if parts[4] == "K1" else f"scconv.k{int(parts[4][1]) + 1}"
-    if (found := weights.get(f"{block}.{scnet}.{number}.{leaf}")) is not None:
-        return found
+    if (tensor := weights.get(f"{block}.{scnet}.{number}.{leaf}")) is not None:
+        return tensor
     plain = weights.get(f"{block}.{kind}2.{leaf}")
     if plain is None or plain.ndim == 0 or parts[4] in ("M1", "M2"):
         return None

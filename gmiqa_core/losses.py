@@ -2,9 +2,9 @@
 
 The quality-aware loss is MetaQAP's: squared error, and one minus a Spearman correlation that has a gradient,
     L = w1 * MSE + w2 * (1 - rho),   rho = Pearson of soft ranks,   r_i = 0.5 + sum_j sigmoid((x_i - x_j) / tau)
-The paper names the form and w1 = w2 = 0.5; its surrogate for the ranks is not known to us, this one is ours. As tau
-goes to 0 the soft ranks become ranks (ties get their mean, since sigmoid(0) = 0.5) and rho becomes Spearman's. Time and
-memory grow with n^2 for a batch of n.
+The paper gives the form and w1 = w2 = 0.5. We do not know its surrogate for the ranks; this one is ours. As tau goes to
+0, the soft ranks become ranks (ties get their mean, since sigmoid(0) = 0.5) and rho becomes Spearman's. Time and memory
+grow with n^2 for a batch of n.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def triplet_loss(codes: Tensor, margin: float) -> tuple[Tensor, dict[str, Tensor
 
 def level_loss(kind: str, mu: Tensor, sigma: Tensor, target: Tensor, spread: Tensor) -> Tensor:
     """kl: KL(N(target, spread) || N(mu, sigma)), least at mu = target and sigma = spread. sampled_mse, the paper's:
-    (mu + sigma eps - target)^2, in expectation (mu - target)^2 + sigma^2, so it drives sigma to 0."""
+    (mu + sigma eps - target)^2. Its expectation is (mu - target)^2 + sigma^2, so it drives sigma to 0."""
     if kind == "kl":
         spread = spread.clamp(min=LEAST_SPREAD)
         return ((sigma / spread).log() + (spread**2 + (mu - target) ** 2) / (2 * sigma**2) - 0.5).mean()
@@ -47,8 +47,8 @@ def gaussian_nll(mu: Tensor, sigma: Tensor, quality: Tensor, spread: Tensor | fl
 
 
 def score_loss(kind: str, mu: Tensor, sigma: Tensor, target: Target, scale: float = 1.0) -> Tensor:
-    """nll: Gaussian likelihood; mse: the paper's, sigma stays untrained; quality_aware: MetaQAP's, likewise, in units
-    of `scale`, the standard deviation of the training scores."""
+    """nll: Gaussian likelihood. mse: the paper's; sigma stays untrained. quality_aware: MetaQAP's, in units of `scale`,
+    the standard deviation of the training scores; sigma stays untrained, too."""
     if kind == "nll":
         return gaussian_nll(mu, sigma, target.quality, target.spread)
     if kind == "mse":
@@ -73,8 +73,8 @@ def quality_aware_loss(prediction: Tensor, target: Tensor, mse_weight: float = 0
                        temperature: float = 0.1, scale: float = 1.0) -> Tensor:
     """Loss of (n,) predictions on (n,) targets in units of `scale`, the training scores' standard deviation.
 
-    Standardised, both parts are of order 1; on [0,1] the squared error would be about 0.02 and on 0..100 in the
-    hundreds, and the two weights would mean nothing.
+    When standardised, both parts are of order 1. On [0,1] the squared error would be about 0.02, and on 0..100 in the
+    hundreds, so the two weights would mean nothing.
     """
     prediction, target = prediction / scale, target / scale
     loss = mse_weight * (prediction - target).square().mean()

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: on a CPU a training step frees and asks again for the same large blocks."""
+"""Keep freed memory in the process: on a CPU, training steps free the same large blocks and ask for them again."""
 
 import ctypes
 import platform
@@ -7,8 +7,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def keep_memory() -> bool:
-    """Ask glibc to reuse large blocks in place of returning them to the system and faulting them in again page by
-    page. True where it was understood; elsewhere nothing changes."""
+    """Ask glibc to reuse large blocks in place of returning them to the system; True where it accepts that."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)

@@ -1,24 +1,27 @@
-"""Meta-learning over distortion types: MAML and Meta-SGD through learn2learn, and adaptation to types never seen.
+"""Meta-learning over distortion types: MAML and Meta-SGD through learn2learn.
 
 A task is one distortion type: support and query pictures of that type from disjoint contents, labelled with quality in
 [0,1]. Inner loop (Finn et al. 2017), on the support set:
-    phi'  = phi - a * grad L_support(phi)       a fixed (maml), or a learned rate per weight (meta-sgd, Li et al. 2017)
+    phi'  = phi - a * d(grad L_support(phi))    a fixed (maml), or a learned rate per weight (meta-sgd, Li et al. 2017)
+                                                d the gradient itself (sgd), or Adam's direction
 Outer loop, over the tasks of a meta-batch:
     phi  <- Adam(phi, grad mean L_query(phi'))  through the inner step, or around it (first order)
-L is the squared error. BatchNorm uses the statistics of the batch in both loops and no running statistics move: an
+L is the squared error. In both loops BatchNorm uses the statistics of the batch. No running statistics move, because an
 adapted clone would pollute them. `estimate_statistics` sets them after training.
 """
 
-import contextlib
+from __future__ import annotations
+
 import copy
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -26,15 +29,22 @@ from gmiqa_core import distributed, training
 from gmiqa_core.errors import UserError
 
 ALGORITHMS = ("maml", "meta-sgd")
+INNER = ("sgd", "adam")
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of the inner Adam
 DROP_EVERY = 5  # outer steps between two measurements of the support loss after adaptation
 
 
-def _learn2learn() -> Any:
-    """learn2learn's algorithms, imported late (3 s) and without the notice that its dependency gym prints."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
-        warnings.simplefilter("ignore")
-        from learn2learn import algorithms
-    return algorithms
+@functools.cache
+def _learn2learn(part: str) -> Any:
+    """learn2learn.algorithms or learn2learn.utils, imported late and without the package's own __init__: that would
+    load gym, torchvision and pandas, for data sets and environments that nobody here uses, and take seconds."""
+    if "learn2learn" in sys.modules or (spec := importlib.util.find_spec("learn2learn")) is None:
+        return importlib.import_module(f"learn2learn.{part}")
+    sys.modules["learn2learn"] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"learn2learn.{part}")
+    finally:
+        del sys.modules["learn2learn"]  # whoever imports the package gets all of it
 
 
 class MetaLearner(nn.Module):
@@ -43,17 +53,19 @@ class MetaLearner(nn.Module):
     model        images (n,3,H,W) -> quality (n,): network.QualityRegressor, or any module of that form
     algorithm    maml: inner rate fixed at inner_lr; meta-sgd: a learned rate per weight, starting there
     first_order  leave out the derivative of the inner gradient
+    inner        sgd: step along the gradient; adam: along Adam's direction, its moments starting at zero in every task
     """
 
     def __init__(self, model: nn.Module, algorithm: str = "maml", first_order: bool = True, inner_lr: float = 0.01,
-                 inner_steps: int = 1):
+                 inner_steps: int = 1, inner: str = "sgd"):
         super().__init__()
-        if algorithm not in ALGORITHMS:
-            raise UserError(f"meta-learning algorithm = {algorithm!r}: expected one of {', '.join(ALGORITHMS)}")
-        algorithms = _learn2learn()
+        for name, value, known in (("algorithm", algorithm, ALGORITHMS), ("inner update", inner, INNER)):
+            if value not in known:
+                raise UserError(f"meta-learning {name} = {value!r}: expected one of {', '.join(known)}")
+        algorithms = _learn2learn("algorithms")
         kind = {"maml": algorithms.MAML, "meta-sgd": algorithms.MetaSGD}[algorithm]
         self.learner = kind(model, lr=inner_lr, first_order=first_order)
-        self.algorithm, self.first_order, self.inner_steps = algorithm, first_order, inner_steps
+        self.algorithm, self.first_order, self.inner_steps, self.inner = algorithm, first_order, inner_steps, inner
 
     @property
     def model(self) -> nn.Module:
@@ -63,7 +75,7 @@ class MetaLearner(nn.Module):
         return self.learner(images)
 
     def clone(self) -> Any:
-        """A copy to adapt: gradients flow back to this network; its BatchNorm buffers are its own."""
+        """A copy to adapt. Gradients flow back to this network; the copy's BatchNorm buffers are its own."""
         clone = self.learner.clone()
         for module in clone.modules():  # learn2learn shares the buffers, and a forward pass would move the originals
             for name, buffer in module._buffers.items():
@@ -71,14 +83,47 @@ class MetaLearner(nn.Module):
         return clone
 
     def inner_loop(self, support: Any, steps: int | None = None) -> tuple[Any, Tensor]:
-        """Adapted clone, and the support loss before its first step. `support` holds images and quality."""
-        clone = self.clone()
+        """The adapted clone, and the support loss before its first step. `support` holds images and quality."""
+        clone, moments = self.clone(), Moments()
         first = None
         for _ in range(self.inner_steps if steps is None else steps):
             loss = squared_error(clone, support)
             first = loss.detach() if first is None else first
-            clone.adapt(loss)
+            self.inner_step(clone, loss, moments)
         return clone, squared_error(clone, support).detach() if first is None else first
+
+    def inner_step(self, clone: Any, loss: Tensor, moments: Moments) -> None:
+        """Move the clone's weights by one step that lowers `loss`."""
+        if self.inner == "sgd":
+            clone.adapt(loss)
+            return
+        # learn2learn's adapt() knows the plain gradient only, and torch's Adam works in place, which no gradient
+        # passes; so the direction is ours, and learn2learn's update_module applies it in a way that can be derived.
+        weights = list(clone.module.parameters())
+        gradients = torch.autograd.grad(loss, weights, create_graph=not clone.first_order)
+        rates = clone.lrs if self.algorithm == "meta-sgd" else [clone.lr] * len(weights)
+        updates = [-rate * d for rate, d in zip(rates, moments.direction(gradients), strict=True)]
+        _learn2learn("utils").update_module(clone.module, updates)
+
+
+class Moments:
+    """Running moments of the gradients of one inner loop (Kingma & Ba 2015): direction = m / sqrt(v), both unbiased.
+    The first direction is the gradient's sign, so first and second order hardly differ in the first step."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.mean: list[Tensor] = []
+        self.square: list[Tensor] = []
+
+    def direction(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        (b1, b2), self.step = BETAS, self.step + 1
+        self.mean = self.mean or [torch.zeros_like(g) for g in gradients]
+        self.square = self.square or [torch.zeros_like(g) for g in gradients]
+        self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients, strict=True)]
+        self.square = [b2 * v + (1 - b2) * g.square() for v, g in zip(self.square, gradients, strict=True)]
+        # Epsilon stands inside the root, because the root's derivative at 0 is infinite.
+        return [m / (1 - b1**self.step) / (v / (1 - b2**self.step) + EPSILON**2).sqrt()
+                for m, v in zip(self.mean, self.square, strict=True)]
 
 
 def squared_error(model: Any, batch: Any) -> Tensor:
@@ -166,105 +211,7 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Modul
 
 
 def with_statistics(meta: MetaLearner, batches: Iterable[Tensor]) -> MetaLearner:
-    """The learner with its network's BatchNorm statistics estimated on `batches`; learned rates come along."""
+    """A copy of the learner, with BatchNorm statistics estimated on `batches`; it keeps its learned rates."""
     result = copy.deepcopy(meta)
     result.learner.module = estimate_statistics(meta.model, batches)
     return result
-
-
-def adapt(meta: MetaLearner, support: Any, steps: int, statistics: str = "support",
-          at: Sequence[int] | None = None) -> Iterator[tuple[int, nn.Module]]:
-    """(step, network) after 0, 1, ... `steps` inner steps, in eval mode, ready to score pictures one by one.
-
-    statistics   BatchNorm of the adapted network: of the support set (what the inner loop normalised with), or
-                 those that training left (`training`). Never of the pictures to be scored: that would leak.
-    at           only after these steps
-    """
-    learner = copy.deepcopy(meta).train()
-    for step in range(steps + 1):
-        if at is None or step in at:
-            own = statistics == "support"
-            yield step, (estimate_statistics(learner.model, [support.images]) if own else
-                         _with_statistics(learner.model, meta.model))
-        if step < steps:
-            adapted, _ = learner.inner_loop(support, steps=1)
-            with torch.no_grad():
-                for weight, value in zip(learner.model.parameters(), adapted.module.parameters(), strict=True):
-                    weight.copy_(value)
-
-
-def _with_statistics(model: nn.Module, source: nn.Module) -> nn.Module:
-    result = copy.deepcopy(model)
-    for buffer, value in zip(result.buffers(), source.buffers(), strict=True):
-        buffer.copy_(value)
-    return result.eval()
-
-
-def adaptation_curve(meta: MetaLearner, support: Any, query: Any, steps: int = 10, statistics: str = "support",
-                     at: Sequence[int] | None = None) -> pd.DataFrame:
-    """Scores of held-out query pictures after 0..steps inner steps: DataFrame step, rmse, srocc, support_loss.
-
-    at    the steps to score after; default: all of them
-    """
-    from scipy.stats import spearmanr
-
-    quality = query.quality.double().cpu().numpy()
-    rows = []
-    for step, network in adapt(meta, support, steps, statistics, at):
-        with torch.no_grad():
-            predicted = network(query.images.to(next(network.parameters()).device)).double().cpu().numpy()
-            loss = float(squared_error(network, support))
-        constant = np.ptp(predicted) < 1e-9  # ranks nothing
-        srocc = 0.0 if constant else float(spearmanr(predicted, quality).statistic)
-        rmse = float(np.sqrt(np.mean((predicted - quality) ** 2)))
-        rows.append({"step": step, "rmse": rmse, "srocc": srocc, "support_loss": loss})
-    return pd.DataFrame(rows)
-
-
-def episodes(support: Any, query: Any, types: Sequence[int], shots: int, seed: int = 0) -> list[tuple[int, Any, Any]]:
-    """(type, support, query) for each type: `shots` pictures of it drawn from `support`, all of it from `query`.
-
-    support, query    synthetic.Batch of disjoint contents, for example two test sets
-    """
-    result = []
-    for kind in types:
-        rows = np.flatnonzero(support.type.cpu().numpy() == kind)
-        chosen = np.random.default_rng((seed, kind, shots)).choice(rows, min(shots, len(rows)), replace=False)
-        result.append((kind, support[torch.from_numpy(chosen)], query[query.type == kind]))
-    return result
-
-
-def adaptation_experiment(arms: Mapping[str, Sequence[MetaLearner]], support: Any, query: Any, types: Sequence[int],
-                          shots: Sequence[int], steps: int = 10, statistics: str = "support",
-                          at: Sequence[int] | None = None) -> pd.DataFrame:
-    """Adaptation curves of every arm, network of that arm, type and number of labelled pictures, on the same pictures.
-
-    arms       name -> networks trained from seeds 0, 1, ...; network i of every arm gets the same support pictures
-    returns    arm, seed, shots, type, step, rmse, srocc, support_loss
-    """
-    parts = []
-    for arm, networks in arms.items():
-        for seed, meta in enumerate(networks):
-            for n in shots:
-                for kind, few, held_out in episodes(support, query, types, n, seed):
-                    curve = adaptation_curve(meta, few, held_out, steps, statistics, at)
-                    parts.append(curve.assign(arm=arm, seed=seed, shots=n, type=kind))
-    return pd.concat(parts, ignore_index=True)
-
-
-def choose_rate(meta: MetaLearner, parts: Sequence[tuple[int, Any, Any]], rates: Sequence[float], steps: int = 5,
-                statistics: str = "support") -> tuple[float, pd.DataFrame]:
-    """The inner rate with the least query error on validation episodes, averaged over the first, the middle and the
-    last of `steps` steps: the end alone would take a rate that first overshoots."""
-    rows = []
-    for rate in rates:
-        at = [1, (steps + 1) // 2, steps]
-        curves = [adaptation_curve(with_rate(meta, rate), s, q, steps, statistics, at) for _, s, q in parts]
-        rows.append({"rate": rate, "rmse": np.mean([curve["rmse"].mean() for curve in curves])})
-    table = pd.DataFrame(rows)
-    return float(table.loc[table["rmse"].fillna(np.inf).idxmin(), "rate"]), table
-
-
-def with_rate(meta: MetaLearner, rate: float) -> MetaLearner:
-    """The same network, adapted by plain gradient steps of another rate."""
-    return MetaLearner(meta.model, "maml", True, rate, meta.inner_steps)

@@ -17,7 +17,7 @@ from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
-from gmiqa_core.mobilenet import MobileNetV2
+from gmiqa_core.shapes import by_shape
 
 TYPES = 25
 # our name -> torchvision's builder, and the attribute that holds its classifier
@@ -32,7 +32,7 @@ BACKBONES = {
 
 
 class Small(nn.Module):
-    """A plain ResNet-10 of 24 channels that a CPU trains in minutes: (n,3,H,W) -> (n,192)."""
+    """A plain ResNet-10 with 24 channels, which a CPU trains in minutes: (n,3,H,W) -> (n,192)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,13 +46,11 @@ class Small(nn.Module):
 
 
 def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
-    """The backbone without its classifier, and the sentence that says what it started from."""
+    """The backbone without its classifier, and a sentence that says what it started from."""
     if name not in BACKBONES:
         raise UserError(f"there is no base network '{name}'{did_you_mean(name, BACKBONES)}; "
                         f"choose from {', '.join(BACKBONES)}.")
     builder, head = BACKBONES[name]
-    if name == "mobilenet_v2" and start not in ("random", "imagenet"):
-        return MobileNetV2(start), f"the ImageNet weights of {Path(start).name}"
     if not builder:
         if start == "imagenet":
             raise UserError("the base network 'small' has no ImageNet weights; start it at random.")
@@ -61,7 +59,7 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
 
     if start == "imagenet":
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(builder).url).name
-        if not file.is_file():  # no silent download in the middle of a run
+        if not file.is_file():  # a run must not download anything silently
             shown = str(file).replace(str(Path.home()), "~")
             raise UserError(f"ImageNet weights of '{name}' are not at hand: {shown} is not there. Fetch them once with "
                             f"torchvision.models.get_model('{builder}', weights='DEFAULT'), or start at random.")
@@ -77,10 +75,11 @@ def _weights(builder: str) -> Any:
 
 
 class QualityNetwork(nn.Module):
-    """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores it was fitted to.
+    """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores that it was fitted to.
 
     name    one of BACKBONES
-    start   `random`; `imagenet` for torchvision's weights; for mobilenet_v2 also a file of weights, see MobileNetV2
+    start   `random`; `imagenet` for torchvision's weights
+    trunk   another network, (n,3,H,W) -> (n,width), in their place; `start` then says what it started from
     """
 
     mean: Tensor
@@ -88,10 +87,10 @@ class QualityNetwork(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, name: str = "small", start: str = "random"):
+    def __init__(self, name: str = "small", start: str = "random", trunk: nn.Module | None = None):
         super().__init__()
         self.name = name
-        self.trunk, self.start = _trunk(name, start)
+        self.trunk, self.start = _trunk(name, start) if trunk is None else (trunk, start)
         self.trunk.eval()
         with torch.no_grad():
             width = self.trunk(torch.zeros(1, 3, 64, 64)).shape[1]
@@ -104,8 +103,9 @@ class QualityNetwork(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Arithmetic of training.train; on a CPU torchvision's own networks are slower in bf16 than in fp32."""
-        return "auto" if isinstance(self.trunk, Small | MobileNetV2) or self.centre.device.type == "cuda" else "fp32"
+        """The precision to train in: on a CPU torchvision's networks are slower in bf16 than in fp32."""
+        torchvisions = type(self.trunk).__module__.startswith("torchvision")
+        return "fp32" if torchvisions and self.centre.device.type != "cuda" else "auto"
 
     def features(self, x: Tensor) -> Tensor:
         return self.trunk((x - self.mean) / self.std).float()
@@ -157,7 +157,7 @@ class FineTuning:
 
 def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path, batch: int = 16, lr: float = 1e-3,
              type_weight: float = 0.25, seed: int = 0, **loop: Any) -> training.History:
-    """Quality-aware pre-training on endless synthetic batches of `pool`; see training.train for what `loop` takes."""
+    """Quality-aware pre-training on the endless synthetic batches of `pool`; `loop` goes to training.train."""
     identity = {"batch": batch, "type_weight": type_weight, "pool": pool.identity()}
     return training.train(model, Pretraining(pool, batch, type_weight), steps=steps, lr=lr, folder=folder, seed=seed,
                           identity=identity, **{"label": f"pre-training {model.name}", "clip": 5.0,
@@ -167,7 +167,7 @@ def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path
 def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | Path, batch: int = 16,
              crop: int = 0, lr: float = 1e-3, weights: tuple[float, float] = (0.5, 0.5), temperature: float = 0.1,
              seed: int = 0, **loop: Any) -> training.History:
-    """Fit scored pictures, standardised on exactly these pictures; `weights` of squared error and rank part."""
+    """Fit scored pictures, standardised on exactly these; `weights` are those of squared error and rank part."""
     model.centre.fill_(float(pictures.quality.mean()))
     model.scale.fill_(max(float(pictures.quality.std()), 1e-3))
     nn.init.zeros_(model.quality.bias)
@@ -179,22 +179,16 @@ def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | 
 
 
 def _digest(pictures: Any) -> str:
-    """Of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
+    """Digest of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
     sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
     return hashlib.sha256(pictures.quality.numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
 
 
 @torch.no_grad()
 def predict(model: QualityNetwork, pictures: list[Tensor], batch: int = 16) -> np.ndarray:
-    """(n,) qualities of uint8 pictures (3,H,W), whole; pictures of one size share a batch."""
+    """(n,) qualities of whole uint8 pictures (3,H,W); pictures of one size share a batch."""
     model.eval()
     result = np.zeros(len(pictures))
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for i, picture in enumerate(pictures):
-        sizes.setdefault(tuple(picture.shape), []).append(i)
-    for rows in sizes.values():
-        for k in range(0, len(rows), batch):
-            chunk = rows[k : k + batch]
-            x = torch.stack([pictures[i] for i in chunk]).to(model.centre.device)
-            result[chunk] = model(to_float(x)).cpu().numpy()
+    for index, stacked in by_shape(pictures, batch):
+        result[index] = model(to_float(stacked.to(model.centre.device))).cpu().numpy()
     return result

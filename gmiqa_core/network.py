@@ -2,8 +2,8 @@
 
     images (n,3,H,W) in [0,1] -> nodes V (n,d) -> edges E (n,n,w) -> type code (t), level (mu, sigma), score (mu, sigma)
 
-Seven calls are the whole interface: nodes, edges, type_code, level, score, classify, and model(images), which is
-score(nodes(images)). V may carry leading dimensions, one graph each.
+The whole interface is seven calls: nodes, edges, type_code, level, score, classify, and model(images), which is
+score(nodes(images)). V may have leading dimensions; each entry is then a graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
 from gmiqa_core.errors import UserError, did_you_mean
-from gmiqa_core.graph import EdgeBuilder, LevelBranch, NodeBuilder, ScoreHead, TypeBranch, full, type_adjacency
+from gmiqa_core.graph import EdgeBuilder, GaussianHead, LevelBranch, NodeBuilder, TypeBranch, full, type_adjacency
 from gmiqa_core.imagenet import MEAN, STD, imagenet_start
 from gmiqa_core.presets import PRESETS, checked
 
@@ -29,11 +29,11 @@ class GMIQA(nn.Module):
 
     depths, width, stem, bottleneck, self_calibrated, r, upsample      see backbone.SCResNet
     pyramid, pyramid_width         levels, and channels of the 1x1 convolution before them (None: none)
-    statistics                     ours: mean and deviation of every stage follow the pyramid, see backbone.statistics
+    statistics                     ours: backbone.channel_moments of every stage follow the pyramid
     node_hidden, node_width        the two layers of the NodeBuilder; node_hidden None: one layer
     graph                          `full`; `mlp`: an MLP as wide as the EdgeBuilder in its place; `none`: V only
     edge_widths, edge_depth        widths of the edge GCN; depth, if given, cuts them or repeats the last
-    edge_init                      edges from the `nodes` V, or from the `pooled` features, which then travel behind V
+    edge_init                      edges from the `nodes` V, or from the `pooled` features, which are appended to V
     edge_relu, edge_residual, edge_dense      see graph.EdgeBuilder
     type_layers, type_adjacency    layers of the type branch's GCN; see graph.type_adjacency
     level_attention                ours: the level branch attends to a node's neighbours, see graph.Attention
@@ -72,7 +72,7 @@ class GMIQA(nn.Module):
             self.level_branch = LevelBranch(c["node_width"], edge_width, c["head_hidden"],
                                             c["level_attention"] and c["graph"] == "full")
         if "score" in c["branches"]:
-            self.score_head = ScoreHead(c["node_width"], edge_width, c["head_hidden"])
+            self.score_head = GaussianHead(c["node_width"] + edge_width, c["head_hidden"])
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
@@ -82,8 +82,8 @@ class GMIQA(nn.Module):
         self.to(memory_format=torch.channels_last)  # two to three times faster on a CPU, see PRESETS
 
     def nodes(self, images: Tensor) -> Tensor:
-        """Images (n,3,H,W) RGB in [0,1], H and W from 32 px -> V (n,node_width); the pooled features follow where
-        edge_init is `pooled`. Never in half precision from here on, also under autocast."""
+        """Images (n,3,H,W) RGB in [0,1], H and W from 32 px -> V (n,node_width), followed by the pooled features where
+        edge_init is `pooled`. From here on nothing is in half precision, not even under autocast."""
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[-2:]) < SMALLEST:
             raise UserError(f"images are {tuple(images.shape)}: expected (n,3,H,W) with H and W from {SMALLEST} px.")
         features = self.pyramid(self.backbone((images - self.mean) / self.std))
@@ -106,13 +106,13 @@ class GMIQA(nn.Module):
             none = x[..., :0]
             return x, none, none
         if not isinstance(self.relation, EdgeBuilder):
-            own = self.relation(x)
-            return x, own, own
+            relation = self.relation(x)
+            return x, relation, relation
         E = self.edges(V) if E is None else E
         return x, torch.diagonal(E, dim1=-3, dim2=-2).transpose(-1, -2), E.mean(-2)
 
     def type_code(self, V: Tensor, E: Tensor | None = None) -> Tensor:
-        """V (...,n,d), one graph, and its edges if at hand -> type code (...,type_width)."""
+        """V (...,n,d), one graph, and its edges if they are known -> type code (...,type_width)."""
         x = V[..., : self.config["node_width"]]
         if not isinstance(self.relation, EdgeBuilder) or V.shape[-2] == 1:
             A = torch.eye(V.shape[-2], dtype=V.dtype, device=V.device)  # no edges, or none that count
@@ -128,10 +128,10 @@ class GMIQA(nn.Module):
 
     def score(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """V (n,d) -> quality mu in [0,1], higher is better, and its sigma, each (n,). Picture i's score depends on V_i
-        alone, and on the stored bank with `bank`; on all of V only with `batch`."""
+        alone; with `bank` also on the stored bank; only with `batch` on all of V."""
         kind = self.config["finetune_graph"]
         if kind == "batch":
-            x, own, _ = self._relate(V, None)
+            x, diagonal, _ = self._relate(V, None)
         else:
             if kind == "bank":
                 if not self.bank.any():
@@ -139,11 +139,11 @@ class GMIQA(nn.Module):
                 graphs = torch.cat([V[:, None], self.bank.expand(len(V), -1, -1)], 1)
             else:
                 graphs = V[:, None]
-            x, own, _ = (part[:, 0] for part in self._relate(graphs, None))
-        return self.score_head(torch.cat([x, own], -1))
+            x, diagonal, _ = (part[:, 0] for part in self._relate(graphs, None))
+        return self.score_head(torch.cat([x, diagonal], -1))
 
     def classify(self, V: Tensor) -> Tensor:
-        """V (n,d) -> logits (n,26) of each picture alone: 0 none of these, 1..25 the distortion types. Ours."""
+        """Ours: V (n,d) -> logits (n,26) of each picture alone; 0 is none of these, 1..25 are the distortion types."""
         return self.classifier(self.type_code(V[:, None]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,14 +153,14 @@ class GMIQA(nn.Module):
     def fill_bank(self, images: Tensor) -> None:
         """Store the nodes of `bank_size` reference pictures (bank_size,3,H,W) as the bank."""
         if len(images) != len(self.bank):
-            raise UserError(f"the bank takes {len(self.bank)} pictures, {len(images)} were given.")
+            raise UserError(f"the bank takes {len(self.bank)} pictures, but {len(images)} were given.")
         training = self.training
         self.eval()
         self.bank.copy_(self.nodes(images))
         self.train(training)
 
     def freeze_backbone(self, frozen: bool = True) -> None:
-        """Keep the backbone as it is: no gradients, and its BatchNorm in eval also while the rest trains."""
+        """Keep the backbone as it is: no gradients, and its BatchNorm stays in eval mode while the rest trains."""
         self.backbone_frozen = frozen
         self.backbone.requires_grad_(not frozen)
         self.train(self.training)
@@ -200,10 +200,10 @@ def _mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 def build(preset: str = "quick", imagenet: str = "none", **overrides: Any) -> GMIQA:
-    """The network of a preset with some options overridden; `model.start` says what its backbone started from.
+    """The network of a preset, with some options overridden; `model.start` says what its backbone started from.
 
-    imagenet    none, torchvision, or a file of ResNet-50 or SCNet-50 weights, see backbone.imagenet_start
-    build(**model.config) rebuilds a model: a full set of options leaves nothing to the preset.
+    imagenet    none, torchvision, or a file of ResNet-50 or SCNet-50 weights, see imagenet.imagenet_start
+    build(**model.config) rebuilds a model: a full set of options overrides all of the preset.
     """
     if preset not in PRESETS:
         hint = did_you_mean(preset, PRESETS)

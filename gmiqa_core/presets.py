@@ -21,10 +21,10 @@ PAPER: dict[str, Any] = dict(
     edge_residual=False, edge_dense=False, level_attention=False,
     branches=BRANCHES, finetune_graph="singleton", bank_size=16,
 )  # fmt: skip
-# What a network was before it could say so: a checkpoint that leaves these out was trained with them.
+# Checkpoints from before these options existed leave them out: such a network was trained with these values.
 BEFORE = dict(edge_relu=False, type_layers=1, type_adjacency="mean", level_attention=False)
-# What ours adds, statistics, the DCT start and a NodeBuilder of one layer, is what makes a few minutes of training on a
-# CPU worth something: benchmarks/start.py measures it.
+# Our additions (channel moments, the DCT start and a NodeBuilder of one layer) make a few minutes of training on a CPU
+# worth something: benchmarks/start.py measures it.
 SMALL = PAPER | dict(
     depths=(1, 1, 1, 1), width=24, stem="conv", stem_start="dct", bottleneck=False, statistics=True,
     pyramid=(1, 2), pyramid_width=64, node_hidden=None, node_width=256, head_hidden=64, type_width=128,
@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
-    """All options: the paper's, or BEFORE's, where `config` says nothing; tuples as lists, as JSON gives them back."""
+    """All options: where `config` says nothing, the paper's or BEFORE's. Tuples become lists, as in JSON."""
     for name in config:
         if name not in PAPER:
             raise UserError(f"the network has no option '{name}'{did_you_mean(name, PAPER)}.")

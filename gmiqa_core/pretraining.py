@@ -41,8 +41,8 @@ class GraphObjective:
     classify_weight     ours: cross-entropy of a picture's own type (model.classify)
     quality_weight      ours: KL of the score head to the quality and spread of the picture's cell
     quality_scale       pseudo-scores times this: on a target's scale an undistorted picture is an ordinary one
-    mixed               pictures of all types for these two terms; they pass the backbone together with the graphs. On
-                        the graphs alone a step holds two types at large N, and neither term learns (0: on the graphs)
+    mixed               pictures of all types for these two terms, which pass the backbone together with the graphs
+                        (0: the graphs' own pictures; at large N they hold two types a step, and neither term learns)
     """
 
     pool: Any
@@ -69,7 +69,7 @@ class GraphObjective:
             raise UserError(f"graph sizes {list(self.sizes)}: expected one or more numbers of nodes, each at least 1.")
 
     def draw(self, step: int, micro: int = 0) -> tuple[Batch, Batch | None, int]:
-        """The pictures of anchors, positives and negatives in this order; those of mixed types, if any term wants them;
+        """The pictures of anchors, positives and negatives, in this order; those of mixed types, if a term needs them;
         and N. A pure function of (step, micro)."""
         k = step * self.accumulate + micro
         n = int(np.random.default_rng((self.seed, k)).choice(list(self.sizes)))
@@ -113,7 +113,7 @@ class GraphObjective:
 
 
 def draws_a_step(sizes: Sequence[int], batch: int, mixed: int) -> int:
-    """Pictures that a GraphObjective with these sizes draws at a pool's step: how fast the pool has to move on."""
+    """Pictures that a GraphObjective with these sizes draws from a pool in a step: so fast must the pool move on."""
     return max(1, (3 * batch + mixed) // max(1, batch // min(sizes)))
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: one file, written atomically, read without executing anything, exact to the last bit."""
 
 import hashlib
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import written_atomically
 
 FORMAT = "gmiqa training checkpoint 1"
 
@@ -33,24 +33,17 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush to the disk, then rename: a kill leaves the old file or the new one."""
-    partial = path.with_name(path.name + f".{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a checkpoint; a kill leaves the old file or the new one."""
+    with written_atomically(path) as beside, open(beside, "wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; a foreign or damaged file is a UserError that names it."""
+    """Read a checkpoint onto the CPU; for a foreign or damaged file, a UserError names it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is no readable training checkpoint ({type(error).__name__}): "
+        raise UserError(f"{path} is not a readable training checkpoint ({type(error).__name__}): "
                         "delete it to start anew, or restore it from a copy") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this training loop (expected '{FORMAT}'): move it elsewhere")
@@ -62,7 +55,7 @@ def copy_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Digest of the weights a run starts from: another start is another run, and is not resumed."""
+    """Digest of the weights that a run starts from: a run with another start is another run and is not resumed."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""What is set about a training: the loop's settings, the learning rate over the steps, the arithmetic."""
+"""What can be set for a training: the loop's settings, the learning rate over the steps, the precision."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -14,11 +14,11 @@ from gmiqa_core.errors import UserError
 class Loop:
     """How a training runs.
 
-    lr, warmup         rate after a linear rise over that share of the steps; a half cosine brings it down to 0
+    lr, warmup         the rate rises to lr over that share of the steps; then a half cosine brings it down to 0
     accumulate         micro-batches per update; the loss of a step is their mean
     precision          auto, fp32 or bf16, see `arithmetic`
     weight_decay       decoupled (AdamW); clip: largest gradient norm
-    ema                decay of a running mean of the weights, which is then evaluated and kept at the end
+    ema                decay of a running mean of the weights, which is then what is evaluated and kept
     every, patience    steps between evaluations; evaluations without a better score before the training stops
     select             "last" or "best": which weights the model holds at the end
     resume             "auto": continue the run in `folder` if it is this one (same settings, same initial weights,
@@ -42,7 +42,6 @@ class Loop:
     checkpoint_every: int | None = None
     log_every: int = 10
     label: str = "training"
-    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if self.select not in ("last", "best") or self.resume not in ("auto", "never"):
@@ -52,7 +51,7 @@ class Loop:
         object.__setattr__(self, "checkpoint_every", self.checkpoint_every or max(50, self.steps // 20))
 
     def identity(self, dtype: torch.dtype | None) -> dict[str, Any]:
-        """The settings that make a run this run."""
+        """The settings that identify a run."""
         names = ("steps", "lr", "warmup", "accumulate", "weight_decay", "clip", "ema", "seed", "every", "patience")
         return {name: value for name, value in asdict(self).items() if name in names} | {"precision": str(dtype)}
 

@@ -2,7 +2,7 @@
 
     history = train(model, objective, steps=1000, lr=1e-3, folder="outputs/x")      continues the run in that folder
 
-Nothing inside a step waits for the device: losses stay there until they are logged. Divergence is looked for then, and
+Nothing inside a step waits for the device: losses stay there until they are logged. Divergence is checked then, and
 before anything is saved, so that no diverged state is ever kept.
 """
 
@@ -19,17 +19,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
 from gmiqa_core.memory import keep_memory
-from gmiqa_core.resume import (
-    copy_state,
-    fingerprint,
-    load_checkpoint,
-    random_states,
-    save_checkpoint,
-    set_random_states,
-)
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
 from gmiqa_core.step import gradients, grouped, move_average
 
@@ -112,20 +105,20 @@ class _Trainer:
         self.last_path, self.best_path, self.csv = (self.folder / n for n in ("last.ckpt", "best.ckpt", "metrics.csv"))
         device = next(model.parameters()).device
         self.device, self.dtype = device, arithmetic(loop.precision, device)
-        self.identity = {**(identity or {}), **loop.identity(self.dtype), "start": self.ranks.share(fingerprint(model))}
+        start = self.ranks.share(resume.fingerprint(model))
+        self.identity = {**(identity or {}), **loop.identity(self.dtype), "start": start}
         if device.type == "cpu":
             keep_memory()
-        if loop.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ranks.copy_first([*model.state_dict().values()])
         groups = grouped(model, loop.lr, parameter_groups, loop.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=loop.lr, weight_decay=0.0, fused=device.type == "cuda" or None)
         self.params = [p for group in groups for p in group["params"]]
-        self.average = copy_state(model) if loop.ema else None
+        self.average = resume.copy_state(model) if loop.ema else None
         self.step, self.best, self.stale, self.stopped = 0, {"score": -math.inf, "step": 0}, 0, False
         self.recent: list[float] = []
         self.pending: list[dict[str, float]] = []  # steps since the last log, as numbers
-        self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # whose numbers are still on the device
+        self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # steps still on the device
         self.rows: list[tuple[int, str, str, float, float]] = []
         self.begin = time.monotonic()
 
@@ -144,7 +137,7 @@ class _Trainer:
             if self.step % (self.loop.checkpoint_every or 1) == 0 or at_end or self.stopped:
                 self._settle()
                 if self.ranks.rank == 0:
-                    save_checkpoint(self.last_path, self._state())
+                    resume.save_checkpoint(self.last_path, self._state())
         return self._finish()
 
     def _autocast(self) -> torch.autocast:
@@ -176,18 +169,16 @@ class _Trainer:
         self.waiting = []
 
     def _check(self, step: int, loss: float, norm: float) -> None:
-        reason = ""
         self.recent = [*self.recent, abs(loss)][-200:]
-        usual = statistics.median(self.recent)
-        if not math.isfinite(loss):
-            reason = f"the loss is {loss}"
-        elif not math.isfinite(norm):
-            reason = f"the gradient norm is {norm} (loss {loss:.4g})"
-        elif len(self.recent) >= 20 and statistics.fmean(self.recent[-5:]) > EXPLOSION * max(0.1, usual):
+        usual, latest = statistics.median(self.recent), statistics.fmean(self.recent[-5:])
+        reason = ""
+        if not math.isfinite(loss + norm):
+            reason = f"the loss is {loss:.4g}, the gradient norm {norm:.4g}"
+        elif len(self.recent) >= 20 and latest > EXPLOSION * max(0.1, usual):
             reason = f"the loss rose to {loss:.4g} from about {usual:.4g}"
         if reason:
-            good = f"the last good checkpoint is {self.last_path}" if self.last_path.exists() else \
-                "no checkpoint was written yet"
+            there = self.last_path.exists()
+            good = f"the last good checkpoint is {self.last_path}" if there else "no checkpoint was written yet"
             raise UserError(f"{self.loop.label} diverged at step {step}: {reason}; {good}. Lower the learning rate "
                             f"({self.loop.lr:g}), lengthen the warm-up or set clip, then start anew")
 
@@ -202,7 +193,7 @@ class _Trainer:
 
     def _evaluate(self, evaluate: Evaluate) -> None:
         self._settle()
-        raw = copy_state(self.model) if self.average is not None else None
+        raw = resume.copy_state(self.model) if self.average is not None else None
         if self.average is not None:
             self.model.load_state_dict(self.average)
         scores: dict[str, float] = {}
@@ -214,7 +205,7 @@ class _Trainer:
         if scores["score"] > self.best["score"]:
             self.best, self.stale = {**scores, "step": self.step}, 0
             if self.ranks.rank == 0:
-                save_checkpoint(self.best_path, {"model": copy_state(self.model), "best": self.best,
+                resume.save_checkpoint(self.best_path, {"model": resume.copy_state(self.model), "best": self.best,
                                                  "identity": self.identity})
         else:
             self.stale += 1
@@ -237,18 +228,18 @@ class _Trainer:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows] if mode == "w" else rows)
 
     def _state(self) -> dict[str, Any]:
-        return {"identity": self.identity, "model": copy_state(self.model), "optimizer": self.optimizer.state_dict(),
-                "step": self.step, "average": self.average, "random": random_states(), "best": self.best,
-                "stale": self.stale, "stopped": self.stopped, "recent": self.recent, "pending": self.pending,
-                "rows": self.rows, "seconds": time.monotonic() - self.begin}
+        names = ("identity", "step", "average", "best", "stale", "stopped", "recent", "pending", "rows")
+        return {name: getattr(self, name) for name in names} | {
+            "model": resume.copy_state(self.model), "optimizer": self.optimizer.state_dict(),
+            "random": resume.random_states(), "seconds": time.monotonic() - self.begin}
 
     def _resume(self) -> None:
         """Take up the run in the folder if it is this one; else keep its checkpoint under another name."""
-        state, label = load_checkpoint(self.last_path), self.loop.label
+        state, label = resume.load_checkpoint(self.last_path), self.loop.label
         if state["identity"] == self.identity and "rows" in state:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            set_random_states(state["random"])
+            resume.set_random_states(state["random"])
             self.step, self.best, self.stale, self.stopped = (state[n] for n in ("step", "best", "stale", "stopped"))
             self.recent, self.pending, self.rows = state["recent"], state["pending"], state["rows"]
             if self.average is not None:
@@ -266,7 +257,7 @@ class _Trainer:
     def _finish(self) -> History:
         if self.loop.select == "best" and self.best["step"]:
             self.ranks.share(None)  # wait for rank 0's file
-            self.model.load_state_dict(load_checkpoint(self.best_path)["model"])
+            self.model.load_state_dict(resume.load_checkpoint(self.best_path)["model"])
         elif self.average is not None:
             self.model.load_state_dict(self.average)
         self.model.eval()

@@ -22,10 +22,10 @@ from PIL import Image, PngImagePlugin
 DOCUMENT = Path(__file__).parents[1] / "docs" / "hostile_inputs.md"
 INTRODUCTION = """# Hostile inputs
 
-What `gmiqa score FOLDER --recursive` gives for files that are broken, foreign or made to harm. Every
-picture that can be decoded is scored; every other file is a row with its reason; the command ends with exit code 3.
-Files in a folder whose name promises no picture are left out. This page is written by `python tests/hostile.py --write`
-and compared with what happens by the tests.
+This page says what `gmiqa score FOLDER --recursive` does with files that are broken, foreign or made to do harm. Every
+picture that can be decoded is scored. Every other file gets a row with the reason, and the exit code is then 3. Files
+whose name promises no picture are left out. `python tests/hostile.py --write` writes this page, and the tests compare
+it with what happens.
 
 """
 
@@ -127,37 +127,37 @@ CASES = (
     Case("PNG cut in the middle", "cut.png", content(encoded("PNG", picture(200, 200))[:2000]), "refused"),
     Case("GIF cut in the middle", "cut.gif", content(encoded("GIF")[:600]), "refused"),
     Case("WebP cut in the middle", "cut.webp", content(encoded("WEBP")[:200]), "refused"),
-    Case("no byte at all", "empty.jpg", content(b""), "refused"),
+    Case("not a single byte", "empty.jpg", content(b""), "refused"),
     Case("a single byte", "one_byte.png", content(b"\xff"), "refused"),
     Case("zero bytes", "zeros.jpg", content(bytes(5000)), "refused"),
     Case("random bytes", "noise.jpg", content(NOISE), "refused"),
     Case("JPEG's first bytes, then noise", "noise_inside.jpg", content(b"\xff\xd8\xff\xe0" + NOISE), "refused"),
     Case("PNG's first bytes, then noise", "noise_inside.png", content(PNG[:8] + NOISE), "refused"),
-    Case("text called a JPEG", "text.jpg", content(b"Dear reader, this is no picture."), "refused"),
-    Case("a web page called a PNG", "page.png", content(b"<!doctype html><script>alert(1)</script>"), "refused"),
-    Case("SVG called a PNG", "vector.png", content(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "refused"),
-    Case("PDF called a JPEG", "document.jpg", content(b"%PDF-1.7\n" + NOISE), "refused"),
-    Case("PostScript called a JPEG (a decoder would run it)", "program.jpg",
+    Case("text named like a JPEG", "text.jpg", content(b"Dear reader, this is no picture."), "refused"),
+    Case("a web page named like a PNG", "page.png", content(b"<!doctype html><script>alert(1)</script>"), "refused"),
+    Case("SVG named like a PNG", "vector.png", content(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "refused"),
+    Case("PDF named like a JPEG", "document.jpg", content(b"%PDF-1.7\n" + NOISE), "refused"),
+    Case("PostScript named like a JPEG (a decoder would run it)", "program.jpg",
          content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (w) file\n"), "refused"),
-    Case("zip archive called a JPEG", "archive.jpg", content(b"PK\x03\x04" + NOISE), "refused"),
-    Case("HEIC called a JPEG", "phone.jpg", content(b"\0\0\0\x18ftypheic" + NOISE), "refused"),
+    Case("zip archive named like a JPEG", "archive.jpg", content(b"PK\x03\x04" + NOISE), "refused"),
+    Case("HEIC named like a JPEG", "phone.jpg", content(b"\0\0\0\x18ftypheic" + NOISE), "refused"),
     Case("HEIC with its own name", "phone.heic", content(b"\0\0\0\x18ftypheic" + NOISE), "refused"),
-    Case("PNG called a JPEG", "really_png.jpg", saved("PNG"), "scored"),
-    Case("JPEG called a PNG", "really_jpeg.png", saved("JPEG"), "scored"),
+    Case("PNG named like a JPEG", "really_png.jpg", saved("PNG"), "scored"),
+    Case("JPEG named like a PNG", "really_jpeg.png", saved("JPEG"), "scored"),
     Case("suffix in capitals", "LOUD.JPG", saved("JPEG"), "scored"),
     Case("picture without suffix", "no_suffix", saved("PNG"), "left out"),
     Case("hidden file of a file manager", "._good.jpg", content(NOISE), "left out"),
-    Case("folder called a JPEG", "folder.jpg", lambda path: path.mkdir(), "left out"),
-    Case("folder called a JPEG with a picture inside", "album.jpg/inside.png", saved("PNG"), "scored"),
+    Case("folder named like a JPEG", "folder.jpg", lambda path: path.mkdir(), "left out"),
+    Case("folder named like a JPEG with a picture inside", "album.jpg/inside.png", saved("PNG"), "scored"),
     Case("link to a picture", "link.jpg", lambda path: path.symlink_to("good.jpg"), "scored"),
     Case("link to nothing", "dangling.jpg", lambda path: path.symlink_to("nothing.jpg"), "refused"),
     Case("link to itself", "itself.jpg", lambda path: path.symlink_to("itself.jpg"), "refused"),
     Case("two links in a circle", "circle.png",
          lambda path: (path.symlink_to("circle_too.png"), (path.parent / "circle_too.png").symlink_to("circle.png")),
          "refused"),
-    Case("folder that links to the folder above", "up", lambda path: path.symlink_to(".."), "left out"),
+    Case("link to the folder above", "up", lambda path: path.symlink_to(".."), "left out"),
     Case("link to an endless device", "endless.jpg", lambda path: path.symlink_to("/dev/zero"), "refused"),
-    Case("named pipe that nobody writes", "pipe.jpg", lambda path: os.mkfifo(path), "refused"),
+    Case("named pipe that nobody writes to", "pipe.jpg", lambda path: os.mkfifo(path), "refused"),
     Case("socket", "socket.jpg", a_socket, "refused"),
     Case("file without permission to read", "locked.png", locked, "scored" if os.geteuid() == 0 else "refused"),
     Case("CMYK JPEG", "cmyk.jpg", saved("JPEG", picture(mode="CMYK")), "scored"),
@@ -194,21 +194,21 @@ CASES = (
     Case("comment of 0.5 MB", "long_comment.png", content(huge_text()), "scored"),
     Case("PNG that claims a width of 0", "width0.png", content(png(0, 4, 8, 2, b"")), "refused"),
     Case("PNG with a wrong checksum", "checksum.png", content(PNG[:20] + b"\x01" + PNG[21:]), "refused"),
-    Case("JPEG with a program behind it", "polyglot.jpg", content(JPEG + b"#!/bin/sh\nrm -rf ~\n"), "scored"),
+    Case("JPEG with a program appended", "polyglot.jpg", content(JPEG + b"#!/bin/sh\nrm -rf ~\n"), "scored"),
     Case("one pixel", "pixel.png", saved("PNG", picture(1, 1)), "scored"),
     Case("5,000 x 1 pixels", "line.png", saved("PNG", picture(5000, 1)), "scored"),
     Case("1 x 5,000 pixels", "column.png", saved("PNG", picture(1, 5000)), "scored"),
     Case("name: formula", "=HYPERLINK(1).png", saved("PNG"), "scored"),
     Case("name: formula with @", "@SUM(A1).png", saved("PNG"), "scored"),
     Case("name: option", "-rf.png", saved("PNG"), "scored"),
-    Case("name: a line end", "new\nline.png", saved("PNG"), "scored"),
+    Case("name: a newline", "new\nline.png", saved("PNG"), "scored"),
     Case("name: carriage return and tab", "\r\t.png", saved("PNG"), "scored"),
     Case("name: quotes, comma, semicolon", "a\"b',;.png", saved("PNG"), "scored"),
     Case("name: script", "<script>alert(1)<.png", saved("PNG"), "scored"),
     Case("name: other alphabets and an emoji", "фото 写真 🙂.png", saved("PNG"), "scored"),
     Case("name: written from right to left", "abc\u202egnp.png", saved("PNG"), "scored"),
     Case("name: terminal commands", "\x1b[31mred.png", saved("PNG"), "scored"),
-    Case("name: no UTF-8", b"caf\xe9.png", saved("PNG"), "scored"),
+    Case("name: not UTF-8", b"caf\xe9.png", saved("PNG"), "scored"),
     Case("name: a space", " .png", saved("PNG"), "scored"),
     Case("name: 255 bytes", "n" * 251 + ".png", saved("PNG"), "scored"),
 )  # fmt: skip
@@ -237,10 +237,10 @@ def outcomes(folder: Path, made: dict[str, Case], checkpoint: str) -> tuple[int,
         arguments = ["--recursive", "--csv", str(table), "--checkpoint", checkpoint, "--device", "cpu"]
         code = main(["score", str(folder), *arguments])
     rows = {row["path"]: row for row in Table(table).open()}
-    found = {}
+    by_name = {}
     for name in made:
-        found[name] = rows.get(row_of(Score(path=str(folder / name)))["path"], {})
-    return code, found
+        by_name[name] = rows.get(row_of(Score(path=str(folder / name)))["path"], {})
+    return code, by_name
 
 
 def outcome(row: dict[str, str]) -> str:
@@ -249,11 +249,11 @@ def outcome(row: dict[str, str]) -> str:
     return "refused" if row["error"] else "scored"
 
 
-def document(folder: Path, made: dict[str, Case], found: dict[str, dict[str, str]]) -> str:
+def document(folder: Path, made: dict[str, Case], rows: dict[str, dict[str, str]]) -> str:
     """The page: one line per case."""
     lines = [INTRODUCTION + "| input | file name | outcome | reason given |", "|---|---|---|---|"]
     for name, case in made.items():
-        row = found[name]
+        row = rows[name]
         given, reason = outcome(row), row.get("error", "").replace(str(folder), "FOLDER").replace("|", "\\|")
         if case.name == "locked.png":
             given, reason = "refused (root may read it: scored)", ""
@@ -275,8 +275,8 @@ def run(folder: Path) -> tuple[int, dict[str, Case], dict[str, dict[str, str]], 
     pictures = folder / "pictures"
     pictures.mkdir()
     made = make(pictures)
-    code, found = outcomes(pictures, made, str(checkpoint))
-    return code, made, found, document(pictures, made, found)
+    code, rows = outcomes(pictures, made, str(checkpoint))
+    return code, made, rows, document(pictures, made, rows)
 
 
 if __name__ == "__main__":

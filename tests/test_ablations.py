@@ -26,13 +26,13 @@ def p():
 @pytest.fixture(scope="module")
 def contents():
     generator = torch.Generator().manual_seed(0)
-    return [synthetic.Content(f"c{k}", ("photograph", "generated")[k % 2], torch.randint(0, 256, (3, 72, 96),
+    return [synthetic.Reference(f"c{k}", ("photograph", "generated")[k % 2], torch.randint(0, 256, (3, 72, 96),
             dtype=torch.uint8, generator=generator)) for k in range(10)]  # fmt: skip
 
 
 @pytest.fixture
 def bench(p, contents, monkeypatch):
-    monkeypatch.setattr(synthetic, "contents", lambda source, limit=None: contents)
+    monkeypatch.setattr(synthetic, "references", lambda source, limit=None: contents)
     return ablations.bench(p)
 
 
@@ -117,7 +117,8 @@ def test_a_main_effect_is_the_mean_over_the_pairs_that_differ_in_it(p, bench):
 
 
 def test_every_type_comes_once_per_content_with_levels_in_turn(contents):
-    shown = cells.in_turn(contents[:2], crop=32)
+    shown = cells.about(contents[:2], 50, crop=32)
+    assert len(cells.about(contents[:2], 25, crop=32)) == 25 and len(cells.about(contents[:2], 150, crop=32)) == 150
     assert len(shown) == 50 and not shown.facts.duplicated(["content", "type"]).any()
     assert set(shown.facts.level) == {1, 2, 3, 4, 5}
     assert (shown.facts.pivot(index="type", columns="content", values="level").nunique(axis=1) == 2).all()
@@ -126,7 +127,7 @@ def test_every_type_comes_once_per_content_with_levels_in_turn(contents):
 
 
 def test_a_few_contents_hold_both_kinds(contents):
-    assert [c.name for c in cells.both_kinds(contents[::-1], 2)] == ["c0", "c2"]
+    assert [c.name for c in cells.both_kinds(contents[::-1], 2)] == ["c8", "c9"]
 
 
 def test_the_error_browser_shows_the_worst_first():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, dct_filters, imagenet_start, take
+from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, dct_filters
 from gmiqa_core.errors import UserError
+from gmiqa_core.imagenet import imagenet_start, take
 
 SMALL = dict(depths=(1, 1), width=4, stem="conv", bottleneck=False)
 

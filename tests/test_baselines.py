@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from gmiqa import baselines
-from gmiqa.baselines import FEATURES, features, make, matrix, nss
+from gmiqa.baselines import extraction, make, matrix
 from gmiqa.baselines.niqe import NIQE
 from gmiqa.data import embedded, images
+from gmiqa.features import FEATURES, FeatureSet, nss
 from gmiqa_core.errors import UserError
 
 
@@ -91,13 +92,13 @@ def test_rows_are_computed_once_and_kept_on_disk(tmp_path, monkeypatch):
         calls.append(len(rgb))
         return rgb.mean((2, 3))
 
-    monkeypatch.setitem(FEATURES, "counted", features.Feature(counted, ("r", "g", "b")))
+    monkeypatch.setitem(FEATURES, "counted", FeatureSet(counted, ("r", "g", "b")))
     pictures = [torch.full((3, 8, 8), k, dtype=torch.uint8) for k in range(5)]
     first = matrix(pictures, "counted", cache=tmp_path)
     assert first[:, 0].tolist() == [0, 1, 2, 3, 4] and sum(calls) == 5
     matrix(pictures[::-1], "counted", cache=tmp_path)
     assert sum(calls) == 5
-    monkeypatch.setattr(features, "_MEMORY", {})
+    monkeypatch.setattr(extraction, "_MEMORY", {})
     assert np.array_equal(matrix(pictures, "counted", cache=tmp_path), first) and sum(calls) == 5
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -181,7 +182,7 @@ def test_mistakes_are_named():
         make("mean").predict([torch.zeros(3, 8, 8)])
     with pytest.raises(UserError, match="1 pictures and 2 scores"):
         make("mean").fit([torch.zeros(3, 8, 8)], [0.1, 0.2])
-    with pytest.raises(UserError, match="1 of 2 scores are no numbers"):
+    with pytest.raises(UserError, match="1 of 2 scores are not numbers"):
         make("mean").fit([torch.zeros(3, 8, 8)] * 2, [0.1, float("nan")])
 
 
@@ -214,7 +215,7 @@ def test_a_metric_of_pyiqa_by_name(monkeypatch):
 
 def test_log_dct_sees_one_frequency_where_there_is_one():
     """A grating of one DCT frequency has its largest mean in that coefficient."""
-    from gmiqa.baselines.dct import NAMES, log_dct
+    from gmiqa.features.dct import NAMES, log_dct
 
     k = torch.arange(64, dtype=torch.float64)
     wave = torch.cos(torch.pi / 8 * (k % 8 + 0.5) * 3)

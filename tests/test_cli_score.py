@@ -51,8 +51,8 @@ def test_a_folder_becomes_a_table_with_the_promised_header(folder, checkpoint, t
     table = tmp_path / "scores.csv"
     assert main(["score", str(folder), "--csv", str(table), "--checkpoint", checkpoint]) == 3
     assert table.read_text().splitlines()[0] == "path,quality,sigma,distortion,probability,severity,width,height,error"
-    found = rows(table)
-    assert [os.path.basename(row["path"]) for row in found] == [
+    written = rows(table)
+    assert [os.path.basename(row["path"]) for row in written] == [
         "0.png",
         "1.png",
         "2.png",
@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_table_with_the_promised_header(folder, checkpoint, t
         "4.png",
         "broken.jpg",
     ]
-    good, broken = found[0], found[-1]
+    good, broken = written[0], written[-1]
     assert 0 <= float(good["quality"]) <= 100 and (good["width"], good["height"], good["error"]) == ("48", "40", "")
     assert broken["error"] and not any(broken[name] for name in HEADER[1:-1])
     captured = capsys.readouterr()
@@ -213,10 +213,10 @@ def test_links_in_a_circle_end_and_no_folder_is_entered_twice(folder):
     os.symlink(folder / "inside", folder / "twin")
     os.symlink("a.png", folder / "b.png")
     os.symlink("b.png", folder / "a.png")
-    found = list(find([folder], recursive=True))
-    assert [os.path.basename(path) for path in found].count("5.png") == 1
-    assert {"a.png", "b.png", "broken.jpg"} <= {os.path.basename(path) for path in found}
-    assert "notes.txt" not in str(found) and ".hidden" not in str(found)
+    paths = list(find([folder], recursive=True))
+    assert [os.path.basename(path) for path in paths].count("5.png") == 1
+    assert {"a.png", "b.png", "broken.jpg"} <= {os.path.basename(path) for path in paths}
+    assert "notes.txt" not in str(paths) and ".hidden" not in str(paths)
 
 
 def test_extremes_are_the_ends_of_the_sorted_list():

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from gmiqa.data.pictures import Pictures
+from gmiqa.distillation import TAPS, Distillation
+from gmiqa.experiments.metaqap import base_network
+from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core import finetuning, network
-from gmiqa_core.distillation import TAPS, Distillation
 from gmiqa_core.errors import UserError
-from gmiqa_core.metaqap import QualityNetwork
-from gmiqa_core.mobilenet import MobileNetV2
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_teacher_can_be_sent_to_workers(files):
 
 
 def test_a_base_network_starts_from_the_file(files):
-    model = QualityNetwork("mobilenet_v2", str(files / "numbers.npz"))
+    model = base_network("mobilenet_v2", str(files / "numbers.npz"))
     assert "numbers.npz" in model.start
     x = torch.rand(2, 3, 64, 64)
     expected = MobileNetV2(files / "numbers.npz")(2 * x - 1)

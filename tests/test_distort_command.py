@@ -64,8 +64,8 @@ def test_the_list_names_every_type(capsys):
 )
 def test_mistakes_are_one_line_and_exit_2(arguments, says, photo, capsys):
     assert main(["distort", str(photo), *arguments]) == 2
-    said = capsys.readouterr().err
-    assert says in said and len(said.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert says in printed and len(printed.strip().splitlines()) == 1
 
 
 def test_a_missing_picture_is_named(capsys):

@@ -64,15 +64,3 @@ def test_scenes_have_the_statistics_of_photographs():
 def test_the_pool_of_scenes_is_distinct():
     digests = {sha256(image.numpy().tobytes()).hexdigest() for image in embedded.scenes(6).values()}
     assert len(digests) == 6
-
-
-def test_the_contact_sheet_names_every_content():
-    from matplotlib import pyplot as plt
-
-    from gmiqa.data.synthetic import Content
-    from gmiqa.figures.data import contents
-
-    chosen = [Content(name, "generated", image[:, :60, :80]) for name, image in embedded.scenes(3).items()]
-    figure = contents(chosen, columns=2)
-    assert [axis.get_title().split()[0] for axis in figure.axes[:3]] == sorted(content.name for content in chosen)
-    plt.close(figure)

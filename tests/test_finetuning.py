@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from gmiqa import recipes
 from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, synthetic_target
-from gmiqa.data.synthetic import Content
+from gmiqa.data.synthetic import Reference
 from gmiqa.experiments.size_effect import size_effect
 from gmiqa_core import finetuning, losses, network, prediction, resume
 from gmiqa_core.batch import random_window
@@ -85,7 +86,7 @@ def test_zero_backbone_rate_leaves_the_backbone(tmp_path, model):
 def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, graph):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     tuned, _ = finetuning.finetune(finetuning.with_graph(model, graph), pictures(), HOW, steps=2, folder=tmp_path,
-                                   validation=pictures(6))
+                                   evaluate=recipes.Validation(pictures(6), 4))
     assert tuned.config["finetune_graph"] == graph
     if graph != "singleton":
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -108,11 +109,11 @@ def test_predictions_do_not_depend_on_order_or_batch_mates(model):
 
 def test_views_are_averaged_as_a_mixture(model):
     picture = pictures(1, side=64).pictures
-    flipped = prediction.predict(model, [picture[0].flip(2)])
-    plain, both = prediction.predict(model, picture), prediction.predict(model, picture, flip=True)
-    assert both.mu[0] == pytest.approx((plain.mu[0] + flipped.mu[0]) / 2)
-    assert both.sigma[0] ** 2 >= min(plain.sigma[0], flipped.sigma[0]) ** 2
-    assert len(prediction.predict(model, picture, crops=3, crop=32).mu) == 1
+    crops = [prediction.crop_of(picture[0], k, 40) for k in range(2)]
+    one, other = (prediction.predict(model, [crop]) for crop in crops)
+    both = prediction.predict(model, picture, crops=2, crop=40)
+    assert both.mu[0] == pytest.approx((one.mu[0] + other.mu[0]) / 2, abs=1e-6)
+    assert both.sigma[0] ** 2 >= min(one.sigma[0], other.sigma[0]) ** 2
 
 
 def test_turned_crops_are_those_of_the_picture_a_quarter_turn_further(model):
@@ -139,7 +140,7 @@ def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
 
 
 def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():
-    contents = [Content(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
+    contents = [Reference(name, "generated", torch.randint(0, 256, (3, 40, 48), dtype=torch.uint8)) for name in "ab"]
     few, test = synthetic_target(contents[:1], contents[1:], [10, 11], labels=6, max_side=40)
     assert len(few) == 6 and set(few.facts["type"]) <= {"jpeg", "white_noise"}
     assert len(test) == 125 and test.facts.groupby(["type", "level"]).size().eq(1).all()

@@ -3,15 +3,8 @@
 import pytest
 import torch
 
-from gmiqa_core.graph import (
-    Attention,
-    EdgeBuilder,
-    TypeBranch,
-    distortion_graph,
-    initial_edges,
-    pairs,
-    type_adjacency,
-)
+from gmiqa.experiments.graph_probe import distortion_graph
+from gmiqa_core.graph import Attention, EdgeBuilder, TypeBranch, initial_edges, pairs, type_adjacency
 
 
 def nodes(*shape, seed=0, sign=False):

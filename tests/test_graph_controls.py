@@ -19,10 +19,10 @@ def test_training_separates_toy_types_and_the_probe_says_so(tmp_path):
     objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, classify_weight=1.0, mixed=48)
     training.train(model, objective, steps=40, lr=5e-3, folder=tmp_path, precision="fp32",
                    evaluate=watch(batch, (1, 4), graphs=2), every=40)
-    found = probe(model, batch, (1, 4), graphs=4)
-    assert set(found.codes) == {1, 4} and found.codes[4].shape == (32, 16)
-    assert len(found.nodes) == 32 * 5 and set(found.nodes["N"]) == {1, 4}
-    assert found.summary().loc[4, "type_accuracy"] > 0.5  # chance is 0.25
+    result = probe(model, batch, (1, 4), graphs=4)
+    assert set(result.codes) == {1, 4} and result.codes[4].shape == (32, 16)
+    assert len(result.nodes) == 32 * 5 and set(result.nodes["N"]) == {1, 4}
+    assert result.summary().loc[4, "type_accuracy"] > 0.5  # chance is 0.25
 
 
 def test_probe_repeats_and_never_names_a_graph_by_its_own_contents():
@@ -104,10 +104,10 @@ def test_a_linear_branch_without_edges_is_the_mean_of_single_codes(measured):
 
 
 def test_crops_of_a_content_are_of_one_distortion():
-    from gmiqa.data.synthetic import Content
+    from gmiqa.data.synthetic import Reference
 
     picture = torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    batch = graph_controls.several_crops([Content("a", "folder", picture)] * 2, 32, types=[1, 10])
+    batch = graph_controls.several_crops([Reference("a", "folder", picture)] * 2, 32, types=[1, 10])
     assert len(batch) == 2 * 2 * 5 * 3 and batch.images.shape[1:] == (3, 32, 32)
     left, centre = batch.images[:10], batch.images[10:20]
     assert torch.equal(batch.type[:10], batch.type[10:20]) and not torch.equal(left, centre)

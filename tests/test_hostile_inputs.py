@@ -9,8 +9,8 @@ import pytest
 
 def memory(field: str) -> float:
     """VmRSS, memory held now, or VmHWM, the most since this was last set back; in bytes."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return float(found[1]) * 1024 if found else 0.0
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return float(match[1]) * 1024 if match else 0.0
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def result(tmp_path_factory):
         before = None
     else:
         before = memory("VmRSS")
-    found = hostile.run(tmp_path_factory.mktemp("hostile"))
-    return *found, None if before is None else memory("VmHWM") - before
+    ran = hostile.run(tmp_path_factory.mktemp("hostile"))
+    return *ran, None if before is None else memory("VmHWM") - before
 
 
 def test_there_are_at_least_forty():
@@ -30,9 +30,9 @@ def test_there_are_at_least_forty():
 
 
 def test_each_gives_what_was_expected_and_the_command_says_3(result):
-    code, made, found, *_ = result
+    code, made, rows, *_ = result
     assert code == 3
-    given = {name: hostile.outcome(found[name]) for name in made}
+    given = {name: hostile.outcome(rows[name]) for name in made}
     assert given == {name: case.expected for name, case in made.items()}
 
 
@@ -43,8 +43,8 @@ def test_reasons_are_plain_words(result):
 
 
 def test_equal_pictures_score_equally_whatever_their_name(result):
-    found = result[2]
-    qualities = {row["quality"] for name, row in found.items() if name.endswith("red.png") or "SUM" in name}
+    rows = result[2]
+    qualities = {row["quality"] for name, row in rows.items() if name.endswith("red.png") or "SUM" in name}
     assert len(qualities) == 1 and "" not in qualities
 
 

@@ -12,21 +12,26 @@ HEAVY = ("torch_geometric", "learn2learn", "gym", "umap", "numba", "skimage", "s
          "ipywidgets", "IPython", "ray", "playwright")
 # Who stands on whom, from the ground up; rooms in one row do not import each other.
 LAYERS = (
-    ("core.errors",),
-    ("core.batch", "core.losses", "core.memory"),
-    ("core.backbone", "core.mobilenet"),
+    ("core.errors", "core.files", "core.shapes"),
+    ("core.batch", "core.memory"),
+    ("core.losses",),
+    ("core.backbone",),
+    ("core.imagenet",),
     ("core.graph", "core.presets"),
     ("core.network",),
-    ("core.checkpoints", "core.resume", "core.distributed"),
-    ("core.training", "core.distillation"),
-    ("settings",),
-    ("data",),
+    ("core.checkpoints", "core.resume", "core.distributed", "core.schedule"),
+    ("core.step",),
+    ("core.training",),
     ("core.prediction",),
-    ("core.meta_learning", "core.pretraining", "core.finetuning", "core.metaqap", "core.stacking"),
+    ("core.meta_learning", "core.pretraining", "core.finetuning", "core.metaqap"),
+    ("settings",),
+    ("data", "features"),
     ("evaluate",),
+    ("baselines", "score"),
+    ("mobilenet", "targets"),
+    ("distillation",),
+    ("recipes",),
     ("experiments",),
-    ("baselines",),
-    ("score",),
     ("release",),
     ("figures",),
     ("widgets",),
@@ -79,6 +84,20 @@ def test_nobody_imports_upwards(name, path):
         target = room_of(other)
         if target in LEVEL and target != room and short(other) not in ANYWHERE:
             assert LEVEL[target] < LEVEL[room], f"{name} imports {other}, which does not stand below it"
+
+
+def test_the_method_imports_nothing_of_the_toolkit_and_stays_thin():
+    files = [path for name, path in modules() if name.startswith("gmiqa_core")]
+    assert not [other for path in files for other in imported(path) if not other.startswith("gmiqa_core")]
+    assert all(path.parent.name == "gmiqa_core" for path in files), "the method is flat"
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2500
+
+
+def test_the_method_needs_torch_torch_geometric_and_learn2learn_only():
+    names = [name for name, _ in modules() if name.startswith("gmiqa_core")]
+    blocked = ("pandas", "sklearn", "skimage", "matplotlib", "papermill", "IPython", "safetensors", "PIL", "yaml")
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
+    loaded_after(code + "\n".join(f"import {name}" for name in names))
 
 
 def loaded_after(statement):

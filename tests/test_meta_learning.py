@@ -1,4 +1,4 @@
-"""The meta-gradient against torch.func, BatchNorm left alone, adaptation without leaks."""
+"""The meta-gradient against torch.func, plain and Adam inner steps; BatchNorm left alone."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,6 @@ import torch
 from torch.func import functional_call
 
 from gmiqa_core import meta_learning, network, training
-from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective
 
@@ -36,6 +35,16 @@ class FakePool:
         return parts
 
 
+def adam_directions(gradients, moments, step):
+    """Adam's directions (Kingma & Ba 2015) for a dict of gradients; `moments` holds the running means."""
+    result = {}
+    for k, g in gradients.items():
+        m, v = moments.get(k, (torch.zeros_like(g), torch.zeros_like(g)))
+        moments[k] = m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        result[k] = m / (1 - 0.9**step) / (v / (1 - 0.999**step) + 1e-16).sqrt()
+    return result
+
+
 def reference_gradient(meta, support, query, inner_steps, first_order, rates):
     """One meta-step by torch.func, written independently of learn2learn."""
     model = meta.model
@@ -47,11 +56,13 @@ def reference_gradient(meta, support, query, inner_steps, first_order, rates):
         return (out - batch.quality).square().mean()
 
     def outer(weights, rates):
-        fast = weights
-        for _ in range(inner_steps):
+        fast, moments = weights, {}
+        for step in range(1, inner_steps + 1):
             inner = torch.func.grad(loss)(fast, support)
             if first_order:
                 inner = {k: g.detach() for k, g in inner.items()}
+            if meta.inner == "adam":
+                inner = adam_directions(inner, moments, step)
             fast = {k: fast[k] - rates[k] * inner[k] for k in fast}
         return loss(fast, query)
 
@@ -61,21 +72,22 @@ def reference_gradient(meta, support, query, inner_steps, first_order, rates):
 
 @pytest.mark.parametrize("algorithm", meta_learning.ALGORITHMS)
 @pytest.mark.parametrize("first_order", [True, False])
-@pytest.mark.parametrize("inner_steps", [1, 2])
-def test_gradient_of_one_meta_step_equals_torch_func(algorithm, first_order, inner_steps):
-    meta = MetaLearner(regressor(torch.float64), algorithm, first_order, 0.05, inner_steps).train()
+@pytest.mark.parametrize(("inner_steps", "inner"), [(1, "sgd"), (2, "sgd"), (2, "adam")])
+def test_gradient_of_one_meta_step_equals_torch_func(algorithm, first_order, inner_steps, inner):
+    meta = MetaLearner(regressor(torch.float64), algorithm, first_order, 0.05 if inner == "sgd" else 1e-3, inner_steps,
+                       inner).train()
     objective = MetaObjective(FakePool(torch.float64), types=[3], support=4, query=4)
     loss, _ = objective(meta, 0, 0)
     loss.backward()
     names = [name for name, _ in meta.model.named_parameters()]
-    fixed = [torch.tensor(0.05, dtype=torch.float64)] * len(names)
+    fixed = [torch.tensor(0.05 if inner == "sgd" else 1e-3, dtype=torch.float64)] * len(names)
     rates = list(meta.learner.lrs) if algorithm == "meta-sgd" else fixed
     weights, rate_gradients = reference_gradient(meta, *objective.task(0, 0), inner_steps, first_order, rates)
     for name, p in meta.model.named_parameters():
-        torch.testing.assert_close(p.grad, weights[name], rtol=1e-7, atol=1e-10, msg=name)
+        torch.testing.assert_close(p.grad, weights[name], rtol=1e-6, atol=1e-9, msg=name)
     if algorithm == "meta-sgd":
         for name, rate in zip(names, meta.learner.lrs, strict=True):
-            torch.testing.assert_close(rate.grad, rate_gradients[name], rtol=1e-7, atol=1e-10, msg=name)
+            torch.testing.assert_close(rate.grad, rate_gradients[name], rtol=1e-6, atol=1e-9, msg=name)
 
 
 def test_running_statistics_are_not_touched_by_training(tmp_path):
@@ -119,54 +131,24 @@ def test_estimated_statistics_are_those_of_the_pictures():
     assert not estimated.training
 
 
-@pytest.mark.parametrize("statistics", ["support", "training"])
-def test_queries_are_scored_one_by_one(statistics):
-    support, query = FakePool().task(0, 1, 6, 8)
-    meta = MetaLearner(regressor(), inner_lr=0.05)
-    start = [p.detach().clone() for p in meta.parameters()]
-    models = list(meta_learning.adapt(meta, support, 2, statistics))
-    for _, model in models:
-        with torch.no_grad():
-            torch.testing.assert_close(model(query.images)[3:4], model(query.images[3:4]), rtol=1e-4, atol=1e-5)
-    assert len(models) == 3
-    assert all(torch.equal(a, b) for a, b in zip(start, meta.parameters(), strict=True))
+def test_inner_adam_moves_weights_as_torchs_adam_does():
+    support, _ = FakePool(torch.float64).task(0, 2, 6, 2)
+    meta = MetaLearner(regressor(torch.float64), inner_lr=1e-3, inner="adam").train()
+    plain = regressor(torch.float64).train()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        meta_learning.squared_error(plain, support).backward()
+        optimizer.step()
+    adapted, _ = meta.inner_loop(support, steps=3)
+    pairs = zip(adapted.module.parameters(), plain.parameters(), strict=True)
+    apart = torch.cat([(ours - theirs).detach().abs().flatten() for ours, theirs in pairs])
+    # Three steps move a weight by 3e-3; a gradient near epsilon, which stands elsewhere in ours, may differ more.
+    assert apart.quantile(0.99) < 1e-6 and apart.max() < 1e-3
 
 
-def test_adaptation_lowers_the_support_loss_and_step_0_is_the_network_itself():
-    support, query = FakePool().task(0, 3, 8, 8)
-    meta = MetaLearner(regressor(), inner_lr=0.05)
-    curve = meta_learning.adaptation_curve(meta, support, query, steps=3)
-    assert curve["step"].tolist() == [0, 1, 2, 3]
-    assert curve["support_loss"].iloc[-1] < curve["support_loss"].iloc[0]
-    frozen = meta_learning.adaptation_curve(meta_learning.with_rate(meta, 0.0), support, query, steps=1)
-    assert frozen["rmse"].nunique() == 1
-    assert frozen["rmse"].iloc[0] == pytest.approx(curve["rmse"].iloc[0])
-
-
-def test_rate_is_chosen_by_query_error():
-    meta = MetaLearner(regressor(), inner_lr=0.05)
-    rate, table = meta_learning.choose_rate(meta, [(3, *FakePool().task(0, 3, 8, 8))], [0.0, 0.02], steps=2)
-    assert rate == table.sort_values("rmse")["rate"].iloc[0] and len(table) == 2
-
-
-def test_arms_adapt_on_the_same_pictures():
-    def batch(seed):
-        g = torch.Generator().manual_seed(seed)
-        facts = [torch.rand(12, generator=g) for _ in range(2)]
-        type = torch.arange(12) % 2 + 1
-        return Batch(torch.rand(12, 3, 32, 32, generator=g), *facts, type, type, facts[0], type)
-
-    support, query = batch(0), batch(1)
-    [(kind, few, rest)] = meta_learning.episodes(support, query, [2], 3, seed=5)
-    assert kind == 2 and len(few) == 3 and few.type.eq(2).all() and rest.type.eq(2).all()
-    assert torch.equal(few.images, meta_learning.episodes(support, query, [2], 3, seed=5)[0][1].images)
-    meta = MetaLearner(regressor())
-    rows = meta_learning.adaptation_experiment({"a": [meta], "b": [meta]}, support, query, [1, 2], [2, 3], 2, at=[0, 2])
-    assert len(rows) == 2 * 2 * 2 * 2
-    a, b = (rows[rows["arm"] == arm].drop(columns="arm").reset_index(drop=True) for arm in "ab")
-    assert a.equals(b)
-
-
-def test_an_unknown_algorithm_is_refused():
+def test_an_unknown_algorithm_or_inner_update_is_refused():
     with pytest.raises(UserError, match="maml, meta-sgd"):
         MetaLearner(regressor(), "reptile")
+    with pytest.raises(UserError, match="sgd, adam"):
+        MetaLearner(regressor(), inner="rmsprop")

@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
-from gmiqa.experiments import folds
+from gmiqa.experiments import folds, stacking
 from gmiqa.experiments import metaqap as experiments
-from gmiqa_core import losses, metaqap, stacking
+from gmiqa_core import losses, metaqap
 from gmiqa_core.errors import UserError
 
 
@@ -154,7 +154,7 @@ def bright(n: int = 24) -> Pictures:
 
 def test_all_starts_names_a_backbone_that_cannot_be_had(tmp_path):
     noise = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    contents = [synthetic.Content(f"noise {k}", "generated", image) for k, image in enumerate(noise)]
+    contents = [synthetic.Reference(f"noise {k}", "generated", image) for k, image in enumerate(noise)]
     pool = synthetic.Pool(contents, crop=32, per_cell=1, draws=4, types=[1, 2], whole=(64, 64), background=False)
     begun, missing = experiments.all_starts(["smal", "small"], pool, [0, 1], steps=1, folder=tmp_path, batch=4, lr=1e-3)
     assert list(begun) == ["small"] and set(missing) == {"smal", "small from ImageNet"}

@@ -189,8 +189,8 @@ def test_quality_regressor_shares_the_model_s_modules():
     model = tiny()
     regressor = network.QualityRegressor(model)
     assert regressor(images()).shape == (4,)
-    own = {id(p) for p in model.parameters()}
-    assert [name for name, p in regressor.named_parameters() if id(p) not in own] == ["head.weight", "head.bias"]
+    parameters = {id(p) for p in model.parameters()}
+    assert [name for name, p in regressor.named_parameters() if id(p) not in parameters] == ["head.weight", "head.bias"]
     regressor.double()
     assert regressor(images().double()).dtype == torch.float64
 
@@ -207,7 +207,7 @@ def test_cost_counts_every_parameter_once_and_flops_grow_with_the_pictures():
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    from gmiqa_core import checkpoints as files
+    from gmiqa_core import files
     path = checkpoints.write(tmp_path / "new" / "a.safetensors", {"x": torch.ones(2)}, what="one")
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

@@ -20,9 +20,9 @@ def tiny(**values):
 @pytest.fixture
 def contents(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    made = [synthetic.Content(f"c{k}", "generated", torch.randint(0, 256, (3, 72, 96), dtype=torch.uint8,
+    made = [synthetic.Reference(f"c{k}", "generated", torch.randint(0, 256, (3, 72, 96), dtype=torch.uint8,
                                                                   generator=generator)) for k in range(6)]
-    monkeypatch.setattr(synthetic, "contents", lambda source, limit=None: made)
+    monkeypatch.setattr(synthetic, "references", lambda source, limit=None: made)
     return made
 
 
@@ -52,7 +52,7 @@ def test_the_same_settings_are_the_same_training(contents, tmp_path):
 
 
 def test_kadid10k_is_pre_trained_on_with_its_own_scores(contents, tmp_path):
-    test_datasets.kadid10k(tmp_path / "kadid", 4)
+    test_datasets.kadid10k(tmp_path / "kadid", 8)
     p = tiny(pretrain_on="kadid10k", pretrain_path=str(tmp_path / "kadid"), precision="fp32")
     pools = recipes.meta_pool(p, []), recipes.graph_pool(p, [])
     for pool in pools:

@@ -38,6 +38,7 @@ def finished(run: Path, name: str, figures: int = 1, claims: tuple[str, ...] = (
     stage.number("srocc", 0.8123, n=240, low=0.76, high=0.85, text=f"Rank correlation with human scores in {name[:2]}")
     for outcome in claims:
         stage.claim(f"A claim that {outcome}", source="paper", value=0.5, outcome=outcome, n=3, evidence="curve_0")
+    assert all(stage.p[name] is not None for name in stage.p)  # as a notebook does that uses what it declares
     stage.close()
     record = provenance.read_json(stage.folder / "stage.json")
     provenance.write_json(stage.folder / "run.json", record)
@@ -124,7 +125,7 @@ def test_every_formula_of_the_notebooks_can_be_set_without_a_network():
     from gmiqa.report import formulas
     texts = [cell.source for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
              for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
-    tex = {found for text in texts for found in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
+    tex = {formula for text in texts for formula in formulas.FORMULA.findall(formulas.CODE.sub("", text))}
     assert len(tex) > 20 and [t for t in sorted(tex) if not formulas.picture(t).startswith("<img")] == []
     assert formulas.picture(r"\nosuch{") == r"<code>\nosuch{</code>"
 
@@ -182,3 +183,68 @@ def test_the_gallery_shows_embedded_pictures_only_and_finished_stages_only(shown
     with pytest.raises(UserError, match="is not finished"):
         gallery.make(shown, tmp_path / "gallery")
     assert not (tmp_path / "gallery").exists()
+
+
+def claimed(run: Path, *entries: dict) -> Path:
+    """A finished stage with these claims."""
+    stage = Stage(EVALUATE, load(overrides={"run": str(run)}, stage=EVALUATE), {"key": "k"})
+    provenance.begin(stage.folder, "k")
+    for k, entry in enumerate(entries):
+        stage.claim(**{"claim": f"Claim {k}", "source": "ours"} | entry)
+    assert all(stage.p[name] is not None for name in stage.p)  # as a notebook does that uses what it declares
+    stage.close()
+    provenance.write_json(stage.folder / "run.json", provenance.read_json(stage.folder / "stage.json"))
+    return run
+
+
+def rows_of_claims(run: Path) -> list[str]:
+    text = build(run).read_text(encoding="utf-8")
+    table = text[text.index('<table class="claims">'):]
+    return [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip()
+            for row in re.findall("<tr>(.*?)</tr>", table[:table.index("</table>")])]
+
+
+def test_a_claim_shows_its_interval_margin_and_what_was_counted(tmp_path):
+    run = claimed(tmp_path / "run", {"value": "SROCC +0.003", "outcome": "no difference", "margin": 0.02, "n": 24,
+                                     "unit": "contents", "runs": 8, "p": 0.01, "low": -0.01, "high": 0.016}, {})
+    head, row, other = rows_of_claims(run)
+    assert "margin" in head and "the study" not in head
+    assert "= no difference SROCC +0.003 [\u22120.010 to 0.016] 0.020 24 contents, 8 runs project" in row
+    assert "– not run here" in other
+    frame = findings.claims(findings.collect(run))
+    assert str(frame["n"][0]) == "24" and frame["n"].dtype == "Int64"
+    assert "study" not in frame and {"p_holm", "family"} & set(findings.brief(frame)) == set()
+
+
+def test_a_family_is_corrected_together_and_the_sentence_counts_what_is_left(tmp_path):
+    one = {"outcome": "holds", "family": "parts", "n": 5}
+    run = claimed(tmp_path / "run", one | {"p": 0.001}, one | {"p": 0.04}, one | {"p": 0.03, "family": "alone"})
+    _, *rows = rows_of_claims(run)
+    assert "✓ holds" in rows[0] and "✓ holds" in rows[2]
+    frame = findings.claims(findings.collect(run))
+    assert list(frame.outcome) == ["holds"] * 3  # 0.04 is the larger of two
+    run = claimed(tmp_path / "more", one | {"p": 0.001}, one | {"p": 0.04}, one | {"p": 0.03})
+    _, *rows = rows_of_claims(run)
+    assert "~ undecided holds alone; p = 0.06 among 3 claims" in rows[1]
+    assert "f 3 claims 1 holds and 2 are undecided" in findings.sentence(findings.collect(run))
+
+
+def test_what_the_study_says_stands_beside_the_runs_own_result(tmp_path):
+    run = claimed(tmp_path / "run", {"claim": "Edges help the score", "outcome": "undecided"}, {})
+    study = tmp_path / "findings.csv"
+    study.write_text("claim,metric,value,low,high,margin,n,unit,runs,outcome,command\n"
+                     "edges help  the score.,SROCC,0.012,-0.002,0.026,0.02,24,contents,8,undecided,gmiqa run\n"
+                     "Edges help the score,PLCC,0.03,,,,24,contents,,holds,gmiqa run\n", encoding="utf-8")
+    frame = findings.claims(findings.collect(run), study)
+    assert list(frame["study"]) == [
+        "undecided: SROCC 0.012 [\u22120.002 to 0.026], margin 0.020, n = 24 contents, 8 runs; "
+        "holds: PLCC 0.030, n = 24 contents", ""]
+    assert findings.studied(tmp_path / "none.csv") is None
+
+
+def test_no_difference_needs_a_margin_and_a_claim_made_twice_stands_once(tmp_path):
+    from gmiqa_core.errors import UserError
+    with pytest.raises(UserError, match="margin"):
+        claimed(tmp_path / "run", {"outcome": "no difference"})
+    run = claimed(tmp_path / "twice", {"claim": "It holds", "outcome": "undecided"}, {"claim": "It holds", "n": 3})
+    assert list(findings.claims(findings.collect(run)).outcome) == ["not run here"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gmiqa.runs import provenance
+from gmiqa.runs import keys, provenance
 from gmiqa.runs.chain import Chain
 from gmiqa.runs.lock import locked
-from gmiqa.runs.order import SECONDS
+from gmiqa.runs.schedule import Room
 from gmiqa.settings import TABLE, load
 from gmiqa_core.errors import UserError
 
@@ -43,7 +43,7 @@ out = folder / "out.txt"
 out.write_text(" ".join(steps))
 products = [{{"path": "out.txt", "size": out.stat().st_size, "sha256": ""}}]
 (folder / "stage.json").write_text(json.dumps({{"status": "done", "stage": "{name}", "by": "chain",
-                                               "products": products, "resumed": len(steps)}}))
+                                               "products": products, "modules": ["gmiqa_core.losses"]}}))
 """
 
 DRIVER = """
@@ -211,16 +211,70 @@ def test_dry_run_says_what_and_why_and_starts_nothing(tmp_path, capsys):
     assert not list((tmp_path / "run").glob("*/log.txt"))
 
 
-def test_the_expected_time_knows_what_can_run_side_by_side(tmp_path):
-    def span(jobs):
-        chain = Chain(tmp_path / "none", load(), jobs=jobs)
-        return chain.span(chain.plan())
+def test_only_the_stage_that_had_loaded_a_module_runs_again_and_what_stands_on_it(tmp_path, monkeypatch):
+    write_stages(tmp_path / "notebooks", FIRST, SECOND, "80_metaqap")
+    _pretend_done(tmp_path, FIRST, ("gmiqa_core.losses",))
+    _pretend_done(tmp_path, SECOND, ("gmiqa_core.losses", "gmiqa_core.graph"))
+    _pretend_done(tmp_path, "80_metaqap", ("gmiqa_core.metaqap",))
+    every = keys.modules()
 
-    total = sum(SECONDS.values())
-    path = ("20_meta_pretraining", "30_distortion_graphs", "40_fine_tuning", "50_evaluation", "90_report")
-    assert span(1) == total
-    assert max(total / 2, sum(SECONDS[name] for name in path)) <= span(2) < 0.8 * total
-    assert span(9) == sum(SECONDS[name] for name in path)
+    def plan(edited: str) -> dict[str, list[str]]:
+        monkeypatch.setattr(keys, "modules", lambda: every | {edited: "edited"})
+        chain = Chain(tmp_path / "run", load(), notebooks=tmp_path / "notebooks")
+        return {step.name: step.why for step in chain.plan() if step.why}
+
+    assert plan("gmiqa.cli.run") == {}
+    assert plan("gmiqa_core.graph") == {SECOND: ["modules changed: gmiqa_core.graph"]}
+    assert plan("gmiqa_core.losses") == {
+        FIRST: ["modules changed: gmiqa_core.losses"],
+        SECOND: ["modules changed: gmiqa_core.losses", f"{FIRST} has a new result"]}
+
+
+def test_a_finished_stage_of_another_run_is_found_by_the_modules_that_it_had_loaded(tmp_path, monkeypatch):
+    write_stages(tmp_path / "notebooks", FIRST)
+    _pretend_done(tmp_path, FIRST, run=tmp_path / "runs" / "a")
+    every = keys.modules()
+    chain = Chain(tmp_path / "runs" / "b", load(), notebooks=tmp_path / "notebooks", reuse=tmp_path / "runs")
+    for edited, found in (("gmiqa.cli.run", tmp_path / "runs" / "a" / FIRST), ("gmiqa_core.losses", None)):
+        monkeypatch.setattr(keys, "modules", lambda edited=edited: every | {edited: "edited"})
+        assert chain._twin(chain.step(FIRST, {})) == found
+
+
+def test_what_stands_on_a_stage_that_came_out_as_before_is_not_run_again(tmp_path):
+    write_stages(tmp_path / "notebooks", FIRST, SECOND)
+    assert run_chain(tmp_path)[0] == 0
+    (tmp_path / "run" / FIRST / "run.json").unlink()
+    second = (tmp_path / "run" / SECOND / "run.json").read_bytes()
+    status, text = run_chain(tmp_path)
+    assert status == 0 and f"{SECOND} is done: what it stands on came out as before" in text
+    assert (tmp_path / "run" / SECOND / "run.json").read_bytes() == second
+    record = provenance.record(tmp_path / "run" / FIRST)
+    assert record and list(record["parts"]["modules"]) == ["gmiqa_core.losses"] and "modules" not in record
+
+
+def test_another_number_of_threads_by_plan_keeps_what_is_done_and_one_that_is_set_does_not(tmp_path):
+    write_stages(tmp_path / "notebooks", FIRST, SECOND)
+    for name in (FIRST, SECOND):
+        _pretend_done(tmp_path, name)
+
+    def why(cores: int, **overrides: int) -> list[list[str]]:
+        chain = Chain(tmp_path / "run", load(overrides=overrides), notebooks=tmp_path / "notebooks")
+        chain.room = Room(1, cores)
+        steps = chain.plan()
+        assert {step.parts["threads"] for step in steps} == {overrides.get("threads", cores)}
+        return [step.why for step in steps]
+
+    assert why(1) == why(7) == [[], []]
+    assert why(1, threads=3) == [["threads: 0 → 3"], ["threads: 0 → 3", f"{FIRST} has a new result"]]
+
+
+def test_a_stage_runs_on_the_threads_of_its_plan_and_its_record_says_how_many(tmp_path):
+    tell = CLOSE.replace('"by"', '"env": os.environ["OMP_NUM_THREADS"], "by"').format(name=FIRST)
+    write_notebook(tmp_path / "notebooks", FIRST, OPEN.format(name=FIRST), WORK, tell)
+    chain = Chain(tmp_path / "run", load(overrides={"threads": "3"}), notebooks=tmp_path / "notebooks")
+    assert chain.go() == 0
+    record = provenance.record(tmp_path / "run" / FIRST)
+    assert record and record["env"] == "3" and record["parts"]["threads"] == 3
 
 
 def test_only_refuses_a_stage_whose_needs_are_not_there(tmp_path):
@@ -265,16 +319,16 @@ def _one_notebook(tmp_path: Path) -> Path:
     return tmp_path / "notebooks"
 
 
-def _pretend_done(tmp_path: Path, name: str) -> None:
+def _pretend_done(tmp_path: Path, name: str, modules: tuple[str, ...] = ("gmiqa_core.losses",),
+                  run: Path | None = None) -> None:
     """The record that a finished stage would have left."""
-    chain = Chain(tmp_path / "run", load(), notebooks=tmp_path / "notebooks")
-    records = {n: provenance.record(tmp_path / "run" / n) for n in (FIRST, SECOND)}
+    chain = Chain(run or tmp_path / "run", load(), notebooks=tmp_path / "notebooks")
+    records = {n: provenance.record(chain.run / n) for n in (FIRST, SECOND)}
     step = chain.step(name, {n: r["key"] for n, r in records.items() if r})
-    from gmiqa.runs.keys import key_parts
-    parts = key_parts(tmp_path / "notebooks" / f"{name}.ipynb", step.settings, step.upstream)
-    folder = tmp_path / "run" / name
+    parts = keys.narrowed(step.parts, modules)
+    folder = chain.run / name
     folder.mkdir(parents=True)
     (folder / "out.txt").write_text("0")
     provenance.write_json(folder / "run.json", {
-        "status": "done", "by": "chain", "key": step.key, "parts": parts,
+        "status": "done", "by": "chain", "key": keys.key(parts), "parts": parts,
         "products": [{"path": "out.txt", "size": 1, "sha256": ""}]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from gmiqa.runs import keys, open_stage, order, provenance
 from gmiqa.runs.parameter_cell import given
 from gmiqa.runs.progress import Progress, duration, progress
 from gmiqa.runs.stage import Stage
-from gmiqa.settings import load
+from gmiqa.settings import load, stage_parameters
 from gmiqa_core.errors import UserError
 
 NAME = "10_data_and_distortions"
@@ -22,6 +24,13 @@ OPEN = f'stage = open_stage("{NAME}", globals())'
 def notebook(*cells: str, **values) -> dict:
     """The globals of a notebook in which these cells were run: IPython keeps their text in ``In``."""
     return {"In": ["", *cells, OPEN], **values}
+
+
+def read_all(stage: Stage, but: tuple[str, ...] = ()) -> None:
+    """What the cells of a whole notebook do."""
+    for parameter in stage.p:
+        if parameter not in but:
+            _ = stage.p[parameter]
 
 
 @pytest.fixture
@@ -63,6 +72,7 @@ def test_close_writes_the_record_with_sizes_and_digests_and_clears_nothing_of_ot
     stage.number("n", 0.5, n=3)
     stage.claim("It holds", "ours", value=1, outcome="holds", n=3, evidence="t")
     assert provenance.record(stage.folder) is None
+    read_all(stage)
     stage.close()
     record = provenance.record(stage.folder)
     assert record["products"][0] == {"path": "t.csv", "size": 6, "sha256": provenance.sha256(stage.folder / "t.csv")}
@@ -71,16 +81,22 @@ def test_close_writes_the_record_with_sizes_and_digests_and_clears_nothing_of_ot
 
 
 def test_a_rerun_begins_by_taking_the_record_away(stage, tmp_path):
+    read_all(stage)
     stage.close()
     open_stage(NAME, notebook(CELL, "# Parameters\nseed = 3", run=str(tmp_path), seed=3))
     assert provenance.record(stage.folder) is None
 
 
-def test_opening_a_finished_stage_by_hand_keeps_its_checkpoints_until_something_differs(stage, tmp_path):
+def test_opening_a_finished_stage_by_hand_keeps_its_checkpoints_until_something_differs(stage, tmp_path, monkeypatch):
     (stage.folder / "checkpoint.pt").write_bytes(b"trained")
+    read_all(stage)
     stage.close()
-    open_stage(NAME, notebook(CELL, "# Parameters\nseed = 3", run=str(tmp_path), seed=3))
-    assert (stage.folder / "checkpoint.pt").exists()
+    every = keys.modules()
+    unused = next(name for name in every if name not in keys.loaded())
+    monkeypatch.setattr(keys, "modules", lambda: every | {unused: "edited"})
+    for _ in range(2):  # finished, and then begun again
+        open_stage(NAME, notebook(CELL, "# Parameters\nseed = 3", run=str(tmp_path), seed=3))
+        assert (stage.folder / "checkpoint.pt").exists()
     open_stage(NAME, notebook(CELL, "# Parameters\nseed = 4", run=str(tmp_path), seed=4))
     assert not (stage.folder / "checkpoint.pt").exists()
 
@@ -119,10 +135,67 @@ def test_the_same_seed_gives_the_same_numbers(tmp_path):
     assert draw() == draw()
 
 
+# --- parameters that are declared are read
+
+
+def test_a_declared_parameter_that_no_cell_read_is_refused_by_name(stage):
+    read_all(stage, but=("grid_side", "data"))
+    stage.p.lines()
+    assert "grid_side" in stage.p and stage.p.plain()["grid_side"] == 128
+    with pytest.raises(UserError, match=f"{NAME} declares data, grid_side, but no cell has read this"):
+        stage.close()
+    assert provenance.record(stage.folder) is None
+    assert stage.p.grid_side and stage.p["data"]
+    stage.close()
+    assert provenance.record(stage.folder)
+
+
+def test_what_matters_under_a_condition_only_may_stay_unread_without_it(tmp_path):
+    def unread(**values) -> set[str]:
+        given = {"run": str(tmp_path), **values}
+        stage = open_stage(NAME, notebook(CELL, f"# Parameters\n{'; '.join(f'{n} = 0' for n in values)}", **given))
+        return set(stage.p.unread(stage_parameters(NAME)))
+
+    folder = {n for n in stage_parameters(NAME) if n.startswith(("csv", "score_"))}
+    assert folder and not unread() & {*folder, "dataset_path"} and "data" in unread()
+    assert "dataset_path" in unread(dataset="livec") and not unread(dataset="livec") & {*folder, "data"}
+    assert unread(dataset="folder") >= {*folder, "dataset_path"}
+
+
+def test_a_function_that_is_given_all_parameters_counts_what_it_reads(stage):
+    datasets = pytest.importorskip("gmiqa.data.datasets")
+    before = set(stage.p.read)
+    with pytest.raises(UserError):
+        datasets.from_parameters(stage.p)
+    assert stage.p.read - before == {"dataset", "dataset_path"}
+
+
+def test_what_an_earlier_attempt_with_the_same_parameters_read_counts(tmp_path):
+    read_all(open_stage(NAME, notebook(CELL, run=str(tmp_path), seed=0)), but=("grid_side",))
+    again = open_stage(NAME, notebook(CELL, run=str(tmp_path), seed=0))
+    assert again.p.unread(stage_parameters(NAME)) == ["grid_side"]
+    other = open_stage(NAME, notebook(CELL, "seed = 1", run=str(tmp_path), seed=1))
+    assert {"data", "grid_side", "grid_content"} <= set(other.p.unread(stage_parameters(NAME)))
+
+
 # --- keys
 
 
-def parts(path, text: str, **overrides) -> dict:
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """Our source on a copy, to be edited; ``edit(module)`` changes its code."""
+    for package in (*keys.PACKAGES, "params"):
+        shutil.copytree(keys.SOURCE / package, tmp_path / "source" / package, ignore=shutil.ignore_patterns("*.pyc"))
+    monkeypatch.setattr(keys, "SOURCE", tmp_path / "source")
+
+    def edit(module: str, text: str = "\nEDITED = True\n") -> None:
+        path = keys.SOURCE.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        path.write_text(path.read_text() + text)
+    return edit
+
+
+def parts(path, text: str = "pass", **overrides) -> dict:
     cells = [{"cell_type": "markdown", "source": "words"},
              {"cell_type": "code", "source": "seed: int = 0", "metadata": {"tags": ["parameters"]}},
              {"cell_type": "code", "source": text, "metadata": {}}]
@@ -130,14 +203,63 @@ def parts(path, text: str, **overrides) -> dict:
     return keys.key_parts(path / "n.ipynb", load(overrides=overrides, stage=NAME))
 
 
-def test_a_key_reaches_late_imports_and_names_what_changed(tmp_path):
-    late = parts(tmp_path, "def f():\n    from gmiqa.evaluate import srocc")
-    assert "gmiqa.evaluate.agreement" in late["modules"]
-    assert not [m for m in late["modules"] if m.startswith("gmiqa.settings")]
-    other = parts(tmp_path, "def f():\n    from gmiqa.evaluate import srocc", seed=1)
-    assert keys.key(other) != keys.key(late) and keys.differences(late, other) == ["seed: 0 → 1"]
-    changed = {**late, "modules": {**late["modules"], "gmiqa.evaluate.agreement": "0"}}
-    assert keys.differences(changed, late) == ["modules changed: evaluation.agreement"]
+def test_an_edited_loader_changes_exactly_the_stages_that_had_loaded_it(tmp_path, copy, monkeypatch):
+    from gmiqa.data import datasets
+    loaders = {name: f"gmiqa.data.datasets.{name}" for name in datasets.NAMES}
+    finished = {}
+    for name in loaders:
+        with monkeypatch.context() as patch:
+            for module in loaders.values():
+                patch.delitem(sys.modules, module, raising=False)
+            datasets.family(name)
+            finished[name] = json.loads(json.dumps(keys.narrowed(parts(tmp_path), keys.loaded())))
+    for edited, module in loaders.items():
+        before = {name: keys.as_recorded(parts(tmp_path), {"parts": record}) for name, record in finished.items()}
+        copy(module)
+        for name, record in finished.items():
+            why = keys.differences(before[name], keys.as_recorded(parts(tmp_path), {"parts": record}))
+            assert why == ([f"modules changed: data.datasets.{edited}"] if module in record["modules"] else [])
+        assert module in finished[edited]["modules"]
+    assert any(loaders["livec"] not in record["modules"] for record in finished.values())
+
+
+def test_a_finished_stage_stands_on_what_it_had_loaded_and_an_unfinished_one_on_everything(tmp_path, copy):
+    first = parts(tmp_path)
+    record = {"parts": keys.narrowed(first, ["gmiqa_core.losses", "gmiqa.runs.stage"])}
+    copy("gmiqa_core.graph")
+    second = parts(tmp_path)
+    assert keys.key(first) != keys.key(second)
+    assert keys.key(record["parts"]) == keys.key(keys.as_recorded(second, record))
+    (keys.SOURCE / "gmiqa_core" / "losses.py").unlink()
+    assert keys.differences(record["parts"], keys.as_recorded(parts(tmp_path), record)) == [
+        "modules changed: gmiqa_core.losses"]
+
+
+def test_words_and_layout_of_a_module_do_not_count(tmp_path, copy):
+    before = keys.modules()
+    copy("gmiqa_core.losses", "\n\n# a comment\n")
+    copy("gmiqa.settings.table")
+    assert keys.modules() == before and not [m for m in before if m.startswith("gmiqa.settings")]
+
+
+def test_a_data_file_counts_for_the_modules_that_name_it(copy):
+    names = {"gmiqa/report/look.css": "gmiqa.report.executed", "gmiqa/bundled/model.safetensors": "gmiqa.score.scorer",
+             "params/ablations/bl.yaml": "gmiqa.experiments.ablations"}
+    for file, module in names.items():
+        before = keys.modules()
+        with open(keys.SOURCE / file, "ab") as data:
+            data.write(b" ")
+        after = keys.modules()
+        changed = {m for m in after if after[m] != before[m]}
+        assert module in changed and len(changed) < 5, f"{file}: {changed}"
+
+
+def test_a_key_names_what_changed(tmp_path):
+    first, other = parts(tmp_path), parts(tmp_path, seed=1)
+    assert keys.key(other) != keys.key(first) and keys.differences(first, other) == ["seed: 0 → 1"]
+    older = first | {"versions": first["versions"] | {"torch": "1.0"}, "modules": first["modules"] | {"gmiqa.cli": ""}}
+    assert keys.differences(older, first) == [f"torch: 1.0 → {first['versions']['torch']}", "modules changed: cli"]
+    assert set(first["versions"]) == {"python", "torch", "numpy"} and all(first["versions"].values())
 
 
 def test_comments_and_the_folder_of_the_run_do_not_change_a_key(tmp_path):
@@ -149,15 +271,15 @@ def test_comments_and_the_folder_of_the_run_do_not_change_a_key(tmp_path):
 def test_the_files_of_a_data_folder_are_part_of_the_key(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"1")
-    first = parts(tmp_path, "x = 1", data=str(tmp_path / "pictures"))
+    first = parts(tmp_path, data=str(tmp_path / "pictures"))
     assert list(first["data"]) == ["data"]
     (tmp_path / "pictures" / "b.png").write_bytes(b"2")
-    second = parts(tmp_path, "x = 1", data=str(tmp_path / "pictures"))
+    second = parts(tmp_path, data=str(tmp_path / "pictures"))
     assert keys.differences(first, second) == ["the files of data changed"]
 
 
 def test_lines_for_ipython_do_not_stop_the_key(tmp_path):
-    assert parts(tmp_path, "%matplotlib inline\nfrom gmiqa_core import images")["modules"]["gmiqa.data.images"]
+    assert keys.key(parts(tmp_path, "%matplotlib inline\nx = 1")) != keys.key(parts(tmp_path, "x = 1"))
 
 
 def test_the_order_is_complete_and_equals_what_the_notebooks_ask_for():

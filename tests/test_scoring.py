@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from gmiqa.data import images
-from gmiqa.data.pictures import Decoded
 from gmiqa.score import QualityMap, Scorer
 from gmiqa.score import scorer as scorer_module
 from gmiqa_core import checkpoints, network, prediction
@@ -70,18 +69,18 @@ def test_a_score_has_ranges_and_says_whose_opinion_it_is(scorer, folder):
 
 
 def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, folder):
-    score = scorer.score(folder / "02.png")
-    said = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128), crops=3, crop=64, turn=True)
-    assert score.quality == pytest.approx(100 * said.mu[0], abs=1e-3)
-    assert score.sigma == pytest.approx(150 * said.sigma[0], rel=1e-4)
-    whole = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128)).mu[0]
+    score, shown = scorer.score(folder / "02.png"), images.Decoded([folder / "02.png"], 128)
+    expected = prediction.predict(scorer.model.network, shown, crops=3, crop=64, turn=True)
+    assert score.quality == pytest.approx(100 * expected.mu[0], abs=1e-3)
+    assert score.sigma == pytest.approx(150 * expected.sigma[0], rel=1e-4)
+    whole = prediction.predict(scorer.model.network, shown).mu[0]
     assert abs(score.quality / 100 - whole) > 1e-4, "crops and the whole agree: this test shows nothing"
 
 
 def test_a_network_tuned_on_whole_pictures_sees_them_whole(folder):
     scorer = Scorer(model=network.build("tiny"), meta={"max_side": 128, "crop": 0, "views": 8}, device="cpu")
-    said = prediction.predict(scorer.model, Decoded([folder / "02.png"], 128))
-    assert scorer.score(folder / "02.png").quality == pytest.approx(100 * said.mu[0], abs=1e-3)
+    expected = prediction.predict(scorer.model.network, images.Decoded([folder / "02.png"], 128))
+    assert scorer.score(folder / "02.png").quality == pytest.approx(100 * expected.mu[0], abs=1e-3)
 
 
 def test_the_same_picture_gives_exactly_the_same_score_from_everywhere(scorer, folder):
@@ -119,7 +118,7 @@ def test_pictures_of_equal_size_share_a_pass_on_a_gpu_and_agree(checkpoint, scor
     """The GPU's route, run on a CPU: batched scores agree with single ones to 0.01 of 100."""
     batched = Scorer(checkpoint, "cpu")
     monkeypatch.setattr(batched, "device", torch.device("meta"))
-    monkeypatch.setattr(batched, "forward", lambda x, *longer: scorer.forward(x, *longer))
+    monkeypatch.setattr(batched, "model", scorer.model)
     monkeypatch.setattr(scorer_module, "GPU_BATCH", 5)
     paths = [*sorted(folder.iterdir()), folder / "missing.png"]
     scores = list(batched.score_many(paths))
@@ -179,8 +178,8 @@ def test_the_map_covers_the_picture_and_points_at_its_lowest_cell(scorer, folder
 def test_a_map_of_one_bad_quadrant_is_lowest_there(checkpoint, monkeypatch):
     """With a network that sees noise (here: its variance), the blending keeps the place."""
     scorer = Scorer(checkpoint, "cpu")
-    scorer.max_side = 512
-    monkeypatch.setattr(scorer, "forward", lambda x, *longer: 1 - x.var().double().expand(1, 29))
+    scorer.model.max_side = 512
+    monkeypatch.setattr(scorer.model, "forward", lambda x, *longer: 1 - x.var().double().expand(1, 29))
     for quadrant in range(4):
         x = torch.full((3, 384, 512), 0.5)
         top, left = 192 * (quadrant // 2), 256 * (quadrant % 2)
@@ -223,5 +222,5 @@ def test_a_model_with_a_score_head_alone_still_scores(folder):
 
 
 def test_importing_the_package_loads_no_torch():
-    code = "import sys, gmiqa_core; assert 'torch' not in sys.modules; gmiqa_core.Scorer; assert 'torch' in sys.modules"
+    code = "import sys, gmiqa; assert 'torch' not in sys.modules; gmiqa.Scorer; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

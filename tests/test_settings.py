@@ -76,18 +76,18 @@ def test_an_unknown_name_is_refused_with_the_near_one():
 def test_layers_win_in_order_and_name_their_source(tmp_path):
     (tmp_path / "a.yaml").write_text("seed: 1\nmeta_lr: 1e-3\nrun: outputs/a\n")
     (tmp_path / "b.yaml").write_text("run: outputs/b\nmeta_first_order: no\n")
-    found = load(tmp_path / "a.yaml", tmp_path / "b.yaml", overrides={"seed": "5"})
-    assert (found.seed, found["meta_lr"], found.run, found.meta_first_order) == (5, 0.001, "outputs/b", False)
-    assert found.source["seed"] == "-p" and found.source["device"] == "default"
-    assert found.source["meta_lr"].endswith("a.yaml") and found.source["run"].endswith("b.yaml")
+    given = load(tmp_path / "a.yaml", tmp_path / "b.yaml", overrides={"seed": "5"})
+    assert (given.seed, given["meta_lr"], given.run, given.meta_first_order) == (5, 0.001, "outputs/b", False)
+    assert given.source["seed"] == "-p" and given.source["device"] == "default"
+    assert given.source["meta_lr"].endswith("a.yaml") and given.source["run"].endswith("b.yaml")
 
 
 def test_a_stage_gets_its_own_parameters_and_the_files_may_hold_others(tmp_path):
     (tmp_path / "all.yaml").write_text("meta_steps: 3\nseed: 2\n")
-    found = load(tmp_path / "all.yaml", stage="00_start_here")
-    assert found.seed == 2 and "meta_steps" not in found
+    given = load(tmp_path / "all.yaml", stage="00_start_here")
+    assert given.seed == 2 and "meta_steps" not in given
     with pytest.raises(AttributeError, match="meta_steps"):
-        _ = found.meta_steps
+        _ = given.meta_steps
     with pytest.raises(UserError, match="did you mean '50_evaluation'"):
         load(stage="50_evaluaton")
 
@@ -95,7 +95,7 @@ def test_a_stage_gets_its_own_parameters_and_the_files_may_hold_others(tmp_path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [("- a\n", "expected lines like"),
-     ("a: [", "not YAML near line"), ("seed: 1\nseed: 2\n", "'seed' stands there twice"),
+     ("a: [", "not YAML near line"), ("seed: 1\nseed: 2\n", "'seed' is given twice"),
      ("seed: 010\n", "begins with a zero")],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path, text, words):
@@ -116,6 +116,31 @@ def test_overrides_are_split_at_the_first_equals_sign():
         settings.parse_overrides(["seed"])
 
 
+def test_a_condition_holds_by_value_and_does_not_count_where_its_parameter_is_unknown():
+    entry = parameter(int, only_if="kind!=a and mode=x|y and file!=")
+    assert entry.needed({}) and entry.needed({"kind": "b", "mode": "y", "file": "f"})
+    for values in ({"kind": "a"}, {"mode": "z"}, {"file": ""}):
+        assert not entry.needed(values)
+    assert parameter(int, only_if="steps=0").needed({"steps": 0}) and parameter(int).needed({"steps": 3})
+    some = parameter(int, only_if="rows=full|")
+    assert some.needed({"rows": []}) and some.needed({"rows": ["BL", "full"]}) and not some.needed({"rows": ["BL"]})
+
+
+def test_only_what_is_asked_for_by_name_counts_as_read():
+    given = load()
+    assert "seed" in given and len(given) and repr(given) and given.lines() and given.plain()["seed"] == 0
+    assert given.read == set()
+    assert (given.seed, given["splits"], given.get("meta_lr")) == (0, 2, 0.001)
+    assert given.read == {"seed", "splits", "meta_lr"}
+
+
+def test_what_is_read_of_a_copy_is_read_of_the_original_unless_it_was_replaced():
+    given = load()
+    copy = given.replaced(seed=3).replaced(splits=2)
+    assert (copy.seed, copy.splits, copy.meta_lr) == (3, 2, 0.001)
+    assert copy.read == {"seed", "splits", "meta_lr"} and given.read == {"meta_lr"}
+
+
 def test_settings_do_not_share_lists_with_the_table():
     load().held_out.append("x")
     assert "x" not in load().held_out
@@ -128,6 +153,10 @@ def test_every_parameter_is_sound(name):
     assert entry.stages and set(entry.stages) <= set(STAGES)
     assert len(entry.line()) <= 120, f"{name}: shorten its help"
     assert entry.convert(entry.default) == entry.default and type(entry.default) is entry.type
+    for condition in filter(None, entry.only_if.split(" and ")):
+        other, values = condition.replace("!", "").split("=")
+        assert set(TABLE[other].stages) & set(entry.stages), f"{name}: no notebook takes both it and {other}"
+        assert all(TABLE[other].convert(value) is not None for value in values.split("|"))
 
 
 @pytest.mark.parametrize("path", [p for p in PRESETS if SWEEP_FOLDER not in p.parts], ids=lambda p: p.stem)

@@ -85,8 +85,8 @@ def clone(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
     for tool in SHELL_TOOLS:
-        if found := shutil.which(tool):
-            (tmp_path / "bin" / tool).symlink_to(found)
+        if path := shutil.which(tool):
+            (tmp_path / "bin" / tool).symlink_to(path)
     fake(tmp_path, "df", "printf 'Filesystem Blocks Used Available\\n/dev/x 1 1 99999999\\n'")
     return tmp_path
 

@@ -15,7 +15,7 @@ from gmiqa import recipes
 from gmiqa.data import images, synthetic
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import calibration, distort
-from gmiqa.data.synthetic import Content, Pool, RecordPool, bring_to_size, contents, split_contents
+from gmiqa.data.synthetic import Pool, RecordPool, Reference, bring_to_size, references, split_references
 from gmiqa.settings import load
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
@@ -27,7 +27,7 @@ FEW = [1, 10, 11, 20]
 def pristine(n=6, h=48, w=64):
     generator = torch.Generator().manual_seed(0)
     return [
-        Content(f"c{i}", "generated", torch.randint(0, 256, (3, h, w), generator=generator, dtype=torch.uint8))
+        Reference(f"c{i}", "generated", torch.randint(0, 256, (3, h, w), generator=generator, dtype=torch.uint8))
         for i in range(n)
     ]
 
@@ -88,7 +88,7 @@ def test_a_triplet_has_two_types():
 @pytest.mark.parametrize("contents", [19, 60])
 def test_anchor_and_positive_share_neither_content_nor_picture(preset, contents):
     """At every size that a preset trains on. The negative takes the anchor's contents as far as its type has them."""
-    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32})
+    settings = load(ROOT / "params" / f"{preset}.yaml", overrides={"graph_crop": 32, "pretrain_on": "synthetic"})
     p, n = recipes.graph_pool(settings, pristine(contents, 8, 8)), max(settings.graph_sizes)
     for step in (0, 7, 400, 3000, 12_000, 12_001, 30_000, 30_003):
         slots = p._triplet(step, n, np.random.default_rng(step))
@@ -111,6 +111,22 @@ def test_support_and_query_share_no_content(sizes):
         assert (len(support), len(query)) == sizes
         assert not set(support.content.tolist()) & set(query.content.tolist())
         assert set(support.type.tolist()) | set(query.type.tolist()) == {10}
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (10, 10), (5, 10)])
+def test_a_task_shows_hardly_a_picture_twice_and_all_levels(sizes):
+    p = pool(contents=pristine(16), per_cell=4, reuse=20, filled=True)
+    for step in range(4):
+        for part in p.task(step, 10, *sizes):
+            shown = list(zip(part.content.tolist(), part.level.tolist(), strict=True))
+            counts = np.bincount(part.level.numpy(), minlength=6)[1:]
+            assert len(set(shown)) >= len(shown) - 1 and counts.min() > 0 and counts.max() - counts.min() <= 2
+
+
+def test_a_filled_window_has_its_length_from_the_start_and_moves_on():
+    p = pool(per_cell=3, reuse=2, draws=10, filled=True)
+    assert [len(p._window(step)) for step in (0, 1, 50)] == [60, 60, 60]
+    assert p._window(1)[-1] == 64
 
 
 def test_the_window_starts_with_a_round_grows_and_moves_on():
@@ -221,7 +237,7 @@ def test_a_pool_that_turns_hands_out_the_same_crops_in_four_positions():
 
 
 def test_without_a_crop_pictures_stay_whole():
-    mixed = pristine(2) + [Content("tall", "generated", pristine(1, 64, 48)[0].image)]
+    mixed = pristine(2) + [Reference("tall", "generated", pristine(1, 64, 48)[0].image)]
     assert Pool(pristine(2), types=[1], crop=None, background=False).batch(0, 4).images.shape == (4, 3, 48, 64)
     assert Pool(mixed, types=[1], crop=None, background=False).batch(0, 15).images.shape == (15, 3, 48, 48)
 
@@ -251,30 +267,30 @@ def test_a_folder_of_pictures_is_a_source(tmp_path):
     for name, content in zip(("b.png", "sub/a.png"), pristine(2), strict=True):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         images.write(content.image, tmp_path / name)
-    found = contents(tmp_path)
+    found = references(tmp_path)
     assert sorted(c.name for c in found) == ["b.png", "sub/a.png"] and {c.kind for c in found} == {"folder"}
-    assert len(contents(tmp_path, limit=1)) == 1
+    assert len(references(tmp_path, limit=1)) == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No pictures"):
-        contents(tmp_path / "empty")
+        references(tmp_path / "empty")
 
 
 def test_embedded_contents_hold_photographs_first():
-    found = contents("embedded", limit=8)
+    found = references("embedded", limit=8)
     assert [c.kind for c in found].count("photograph") == 7 and found[7].kind == "generated"
     assert all(c.image.dtype == torch.uint8 and c.image.shape[0] == 3 for c in found)
 
 
 @pytest.mark.parametrize("n", [3, 4, 7, 25])
 def test_a_split_is_disjoint_complete_stratified_and_seeded(n):
-    everything = pristine(n) + [Content(f"p{i}", "photograph", c.image) for i, c in enumerate(pristine(7))]
-    parts = split_contents(everything, seed=1)
+    everything = pristine(n) + [Reference(f"p{i}", "photograph", c.image) for i, c in enumerate(pristine(7))]
+    parts = split_references(everything, seed=1)
     names = [c.name for part in parts for c in part]
     assert sorted(names) == sorted(c.name for c in everything) and len(set(names)) == len(names)
     assert all({c.kind for c in part} == {"photograph", "generated"} for part in parts)
-    again = split_contents(everything[::-1], seed=1)
+    again = split_references(everything[::-1], seed=1)
     assert [[c.name for c in part] for part in again] == [[c.name for c in part] for part in parts]
-    assert split_contents(everything, seed=1, fractions=(1.0, 0.0, 0.0))[1:] == ([], [])
+    assert split_references(everything, seed=1, fractions=(1.0, 0.0, 0.0))[1:] == ([], [])
 
 
 def test_a_test_set_holds_every_cell_of_every_content():
@@ -334,7 +350,7 @@ def test_wrong_use_is_refused_by_name(records):
     with pytest.raises(UserError, match="reuse"):
         pool(reuse=0)
     with pytest.raises(UserError, match="fractions"):
-        split_contents(pristine(), fractions=(0.5, 0.5, 0.5))
+        split_references(pristine(), fractions=(0.5, 0.5, 0.5))
     records.table["type_id"] = 0
     with pytest.raises(UserError, match="KADID-10k has"):
         RecordPool(records)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmiqa.evaluate import protocols, reported, tables
+from gmiqa.evaluate import gaussian, paper_tables, protocols, reported, tables
 from gmiqa_core.errors import UserError
 
 COLUMNS = ["method", "dataset", "type", "metric", "value", "n"]
@@ -35,12 +35,6 @@ def test_what_was_not_run_is_blank(number):
 def test_tables_of_the_paper_hold_no_other_papers_numbers():
     assert "MetaQAP" not in tables.paper_table(1, OURS).frame.index
     assert "MetaQAP" in tables.overall(OURS, ["LIVEC"], "").frame.index
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_the_flat_form_has_one_header_and_never_loses_its_layout(number):
-    flat = tables.paper_table(number, OURS.iloc[:0]).flat()
-    assert "GMIQA" in flat.index and len(flat.columns) >= 2 and flat.columns.nlevels == 1
 
 
 def test_best_is_bold_and_second_underlined_as_printed():
@@ -110,9 +104,9 @@ def dataset(monkeypatch):
 @pytest.mark.parametrize("protocol, count", [("splits", 10), ("official", 1), ("cross", 1), ("leave_subset_out", 3)])
 def test_a_protocol_never_tests_on_what_it_trained_on(dataset, protocol, count):
     other = SimpleNamespace(name="other", table=dataset.table)
-    found = protocols.folds(dataset, protocol, other=other)
-    assert len(found) == count
-    for fold in found:
+    folds = protocols.folds(dataset, protocol, other=other)
+    assert len(folds) == count
+    for fold in folds:
         assert not set(fold.train) & set(fold.validation)
         if fold.target is fold.source:
             assert not (set(fold.train) | set(fold.validation)) & set(fold.test)
@@ -149,11 +143,102 @@ def test_run_scores_and_summary(dataset):
     assert list(per_type.columns[:3]) == ["method", "fold", "type"]
 
 
-def test_headline_is_never_the_best_test_epoch():
-    history = pd.DataFrame({"epoch": [1, 2, 3], "test_srocc": [0.9, 0.5, 0.6], "validation_srocc": [0.1, 0.8, 0.3]})
-    last = protocols.headline(history)
-    assert last.rule[0] == "last epoch" and last.srocc[0] == 0.6 and last.headline.tolist() == [True, False, False]
-    chosen = protocols.headline(history, rule="validation")
-    assert chosen.srocc[0] == 0.5 and "best test epoch" in set(chosen.rule[1:])
-    with pytest.raises(UserError, match="last or validation"):
-        protocols.headline(history, rule="best")
+def test_the_split_that_a_network_was_tuned_on_is_among_the_folds(dataset):
+    names = [[f.name for f in protocols.folds(dataset, p, 2, tuned_on=on)]
+             for p, on in (("splits", "1"), ("splits", "7"), ("splits", "official"), ("official", "3"), ("splits", ""))]
+    assert names == [["split 0", "split 1"], ["split 0", "split 1", "split 7"], ["split 0", "split 1", "official"],
+                     ["official", "split 3"], ["split 0", "split 1"]]
+
+
+def predicted(methods, folds, seed=0, pictures=60):
+    rng, rows = np.random.default_rng(seed), []
+    for fold in folds:
+        target = rng.random(pictures)
+        for method, noise in methods.items():
+            rows.append(pd.DataFrame({
+                "id": [f"{k}.png" for k in range(pictures)], "reference": np.arange(pictures) // 5, "method": method,
+                "fold": fold, "target": target, "prediction": target + noise * rng.normal(size=pictures)}))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_methods_compare_on_every_fold_that_both_tested():
+    frame = predicted({"A": 0.1, "B": 1.0}, [f"split {k}" for k in range(10)])
+    result = protocols.compared(frame, "A", "B", bootstrap=50)
+    each = [protocols.compared(part, "A", "B", bootstrap=50).delta for _, part in frame.groupby("fold")]
+    assert result.delta == pytest.approx(np.mean(each)) and result.df == 9 and result.outcome == "better"
+    assert result.n == 12 and "10 splits" in result.over
+    alone = frame[(frame.method == "B") | (frame.fold == "split 4")]
+    assert protocols.compared(alone, "A", "B", bootstrap=50).delta == pytest.approx(each[4])
+    apart = frame.assign(fold=frame.fold.where(frame.method == "B", "official"))
+    nothing = protocols.compared(apart, "A", "B")
+    assert nothing.outcome == "undecided" and "no test picture in common" in nothing.sentence("A", "B")
+
+
+def rows(values, metric="srocc", half=0.02, dataset="LIVEC", method="GMIQA", kind="", fold="split {}"):
+    return pd.DataFrame([{"method": method, "dataset": dataset, "type": kind, "metric": metric, "value": v,
+                          "low": v - half, "high": v + half, "n": 232, "units": 232, "fold": fold.format(k)}
+                         for k, v in enumerate(values)])  # fmt: skip
+
+
+def test_a_caption_says_what_was_averaged():
+    def caption(overall):
+        return paper_tables.of_scores(overall, overall.iloc[:0], "LIVEC")["table_1"].caption
+
+    ten, one = rows(np.full(10, 0.8)), rows([0.9], method="SVR")
+    assert "Ours: the mean of 10 splits." in caption(ten) and "Ours: split 0 alone." in caption(one)
+    assert "GMIQA the mean of 10 splits; SVR split 0 alone" in caption(pd.concat([ten, one]))
+    assert "Ours:" not in caption(ten.iloc[:0])
+
+
+@pytest.mark.parametrize("srocc, plcc, outcome", [
+    ([0.93], [0.93], "holds"), ([0.93], [0.80], "does not hold"), ([0.93], [0.889], "undecided"),
+    ([0.60], [0.60], "does not hold"), ([0.60, 0.95, 0.93], [0.93, 0.93, 0.93], "undecided"),
+    (np.linspace(0.92, 0.93, 10), np.linspace(0.92, 0.93, 10), "holds"),
+])  # fmt: skip
+def test_a_reported_number_is_judged_on_both_metrics_and_all_splits(srocc, plcc, outcome):
+    made = paper_tables.reached("GMIQA", pd.concat([rows(srocc), rows(plcc, "plcc")]), "livec")
+    by_text = {claim.claim: claim for claim in made}
+    assert len(made) == 4 and sum(claim.outcome == "not run here" for claim in made) == 3
+    claim = by_text["SROCC 0.881 and PLCC 0.889 on LIVEC (GMIQA)"]
+    assert claim.outcome == outcome and "PLCC" in claim.value
+    assert len(srocc) == 1 or f"{len(srocc)} splits" in claim.unit
+
+
+def test_metaqaps_numbers_are_claims_too():
+    scored = pd.concat([rows([0.80], method="stack"), rows([0.81], "plcc", method="stack")])
+    made = paper_tables.reached("MetaQAP", scored, "biq2021", ours="stack", evidence="stack")
+    outcomes = {claim.claim: claim.outcome for claim in made}
+    assert outcomes["SROCC 0.8765 and PLCC 0.884 on BIQ2021 (MetaQAP)"] == "does not hold" and len(outcomes) == 3
+    assert {c.outcome for c in paper_tables.reached("MetaQAP", scored, "synthetic", ours="stack")} == {"not run here"}
+
+
+def test_above_090_for_every_single_distortion_looks_at_every_type():
+    def judged(**values):
+        per_type = pd.concat([rows([v], dataset="LIVE", kind=kind) for kind, v in values.items()])
+        return paper_tables.single_distortions(per_type, "LIVE", "LIVE")
+
+    assert judged(wn=0.95, jpeg=0.96).outcome == "holds"
+    assert judged(wn=0.95, jpeg=0.91).outcome == "undecided"
+    low = judged(wn=0.95, jpeg=0.7)
+    assert low.outcome == "does not hold" and low.value == "lowest: jpeg 0.700"
+    assert paper_tables.single_distortions(None, "LIVE", "LIVE").outcome == "not run here"
+    assert [c.outcome for c in paper_tables.claims(rows([0.5]), {}, "KonIQ-10k")] == ["not run here"] * 7
+
+
+def test_a_claim_is_what_a_stage_registers():
+    import inspect
+
+    from gmiqa.evaluate import Claim
+    from gmiqa.runs.stage import Stage
+    assert list(inspect.signature(Stage.claim).parameters)[1:] == list(vars(Claim("text")))
+
+
+def test_scores_of_a_cell_are_gaussian_where_they_are_drawn_so():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"type_id": np.repeat(np.arange(1, 26), 405),
+                          "level": np.tile(np.repeat(range(1, 6), 81), 25)})  # fmt: skip
+    fair = gaussian.cells(frame.assign(quality=rng.normal(size=len(frame))))
+    assert len(fair) == 125 and (fair.n == 81).all() and gaussian.claim(fair).outcome == "undecided"
+    skew = gaussian.cells(frame.assign(quality=rng.exponential(size=len(frame))))
+    assert gaussian.claim(skew).outcome == "does not hold"
+    assert gaussian.claim(gaussian.stored()).value == "rejected in 64 of 125 cells at 5 %, in 23 after Holm"

@@ -44,10 +44,10 @@ def live(monkeypatch):
 
 def find(box, kind, **traits):
     """All widgets of a kind below a box, in order."""
-    found = [box] if isinstance(box, kind) and all(getattr(box, k) == v for k, v in traits.items()) else []
+    matching = [box] if isinstance(box, kind) and all(getattr(box, k) == v for k, v in traits.items()) else []
     for child in getattr(box, "children", ()):
-        found += find(child, kind, **traits)
-    return found
+        matching += find(child, kind, **traits)
+    return matching
 
 
 def page(box):
@@ -129,8 +129,8 @@ def test_the_explorer_shows_what_distort_makes_and_scores_it_as_a_file(scorer, p
 
 @pytest.mark.parametrize(("b", "word"), [(20, "A is better"), (60, "B is better"), (42, "Undecided")])
 def test_a_verdict_has_three_outcomes(b, word):
-    said = side_by_side.verdict(Score(quality=40, sigma=3), Score(quality=b, sigma=4))
-    assert said.startswith(word) and f"{40 - b:+.1f}" in said and f"{40 - b - 1.6449 * 5:+.1f}" in said
+    sentence = side_by_side.verdict(Score(quality=40, sigma=3), Score(quality=b, sigma=4))
+    assert sentence.startswith(word) and f"{40 - b:+.1f}" in sentence and f"{40 - b - 1.6449 * 5:+.1f}" in sentence
 
 
 def test_a_ranking_is_sorted_and_names_what_it_could_not_read(live, scorer, pictures, tmp_path):
@@ -158,9 +158,9 @@ def test_a_long_ranking_shows_its_ends(scorer):
 
 
 def test_examples_are_embedded_or_a_folders_first(tmp_path):
-    found = examples()
-    assert len(found) == 14 and list(found)[:2] == ["astronaut", "astronaut, Gaussian blur 5"]
-    images.write(found["coffee"], tmp_path / "a.png")
+    pictures = examples()
+    assert len(pictures) == 14 and list(pictures)[:2] == ["astronaut", "astronaut, Gaussian blur 5"]
+    images.write(pictures["coffee"], tmp_path / "a.png")
     assert list(examples(str(tmp_path))) == ["a.png"]
     with pytest.raises(UserError, match="nowhere"):
         examples(str(tmp_path / "nowhere"))

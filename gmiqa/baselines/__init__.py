@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from gmiqa.baselines.base import Baseline
-from gmiqa.baselines.features import FEATURES, matrix
+from gmiqa.baselines.extraction import matrix
 from gmiqa_core.errors import UserError, did_you_mean
 
 NAMES = ("mean", "file_size", "brightness", "sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa", "resnet")
 COMMON = ("max_side", "cache", "seed", "device")
 
-__all__ = ["FEATURES", "NAMES", "Baseline", "make", "matrix"]
+__all__ = ["NAMES", "Baseline", "make", "matrix"]
 
 
 def make(name: str, **options: Any) -> Baseline:
-    """A fresh baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
+    """A new baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
 
-    Common ones may be given to every method and go to those that use them: max_side (longer pictures are shrunk first),
-    cache (folder for features), seed, device. Learned ones take steps, too.
+    These options may be given to every method, and those that do not use them ignore them: max_side (longer pictures
+    are shrunk first), cache (folder for features), seed, device. Learned methods take steps, too.
     """
     if name.startswith("pyiqa:"):
         from gmiqa.baselines.foreign import Pyiqa

@@ -1,4 +1,4 @@
-"""What every method of comparison can do: fit(pictures, quality), predict(pictures)."""
+"""What every method that we compare with can do: fit(pictures, quality), predict(pictures)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Baseline:
         if len(pictures) != len(target) or not len(target):
             raise UserError(f"{self.title}: {len(pictures)} pictures and {len(target)} scores to learn from")
         if not np.isfinite(target).all():
-            raise UserError(f"{self.title}: {(~np.isfinite(target)).sum()} of {len(target)} scores are no numbers")
+            raise UserError(f"{self.title}: {(~np.isfinite(target)).sum()} of {len(target)} scores are not numbers")
         self._fit(pictures, target)
         self.fitted = True
         return self
@@ -48,10 +48,10 @@ class Baseline:
 
 
 class OneNumber(Baseline):
-    """A method that gives each picture one number; a straight line takes it to quality (least squares)."""
+    """A method that gives each picture one number; a straight line, fitted by least squares, turns it into quality."""
 
     learns = "scale"
-    rises: bool | None = None  # a higher number is a better picture; None: the training part decides
+    rises: bool | None = None  # a higher number means a better picture; None: the training part decides
 
     def numbers(self, pictures: list[Any]) -> np.ndarray:
         """(n,) the method's own number of each picture."""
@@ -62,7 +62,7 @@ class OneNumber(Baseline):
         spread = x.std()
         self.slope = float(((x - x.mean()) * (quality - quality.mean())).mean() / spread**2) if spread > 1e-12 else 0.0
         if self.rises is not None and (self.slope > 0) != self.rises:
-            # its direction is its own claim: a training part that contradicts it may set the scale, not the order
+            # the method claims a direction: a training part that contradicts it sets the scale, but not the order
             self.slope = (1 if self.rises else -1) * float(quality.std() / max(spread, 1e-12))
         self.offset = float(quality.mean() - self.slope * x.mean())
 

@@ -1,4 +1,4 @@
-"""Two small learned methods of comparison: CNNIQA, and a plain ResNet trained on whole pictures."""
+"""Two small learned methods to compare with: CNNIQA, and a plain ResNet trained on whole pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmiqa.baselines.base import Baseline
-from gmiqa.baselines.nss import luminance, mscn
 from gmiqa.data import images
-from gmiqa.data.pictures import Pictures, read_all
+from gmiqa.data.pictures import Pictures
+from gmiqa.features.nss import luminance, mscn
 from gmiqa_core import training
 from gmiqa_core.backbone import SCResNet
 from gmiqa_core.imagenet import MEAN, STD
-
-CHUNK = 64  # pictures decoded at a time
 
 
 class CNNIQA(Baseline):
@@ -60,17 +58,16 @@ class CNNIQA(Baseline):
 
     def _patches(self, pictures: list[Any]) -> Iterator[Tensor]:
         """Per picture, non-overlapping patches, evenly thinned to `patches`: half-precision (k, 1, 32, 32)."""
-        for start in range(0, len(pictures), CHUNK):
-            for image in read_all(pictures[start : start + CHUNK], self.max_side):
-                plane = mscn(luminance(image[None].float()))[0][0]
-                short = [max(0, self.patch - n) for n in plane.shape]
-                if any(short):
-                    plane = F.pad(plane[None, None], (0, short[1], 0, short[0]), mode="replicate")[0, 0]
-                cut = plane.unfold(0, self.patch, self.patch).unfold(1, self.patch, self.patch)
-                cut = cut.reshape(-1, 1, self.patch, self.patch)
-                if len(cut) > self.patches:
-                    cut = cut[torch.linspace(0, len(cut) - 1, self.patches).long()]
-                yield cut.half()
+        for image in images.Decoded(pictures, self.max_side):
+            plane = mscn(luminance(image[None].float()))[0][0]
+            short = [max(0, self.patch - n) for n in plane.shape]
+            if any(short):
+                plane = F.pad(plane[None, None], (0, short[1], 0, short[0]), mode="replicate")[0, 0]
+            patches = plane.unfold(0, self.patch, self.patch).unfold(1, self.patch, self.patch)
+            patches = patches.reshape(-1, 1, self.patch, self.patch)
+            if len(patches) > self.patches:
+                patches = patches[torch.linspace(0, len(patches) - 1, self.patches).long()]
+            yield patches.half()
 
 
 class CNNIQANet(nn.Module):
@@ -101,7 +98,7 @@ class PlainResNet(Baseline):
         from gmiqa_core.presets import PRESETS
 
         target = torch.from_numpy(quality).float()
-        data = Pictures(read_all(pictures, self.max_side), target, torch.zeros(len(target)))
+        data = Pictures(images.read_all(pictures, self.max_side), target, torch.zeros(len(target)))
         torch.manual_seed(self.seed)
         self.model = _Pooled(PRESETS[self.preset], float(target.mean())).to(self.device)
 
@@ -112,12 +109,9 @@ class PlainResNet(Baseline):
         _train(self.model, objective, self.steps, self.lr, self.seed)
 
     def _predict(self, pictures: list[Any]) -> np.ndarray:
-        result = []
         with torch.inference_mode():
-            for start in range(0, len(pictures), CHUNK):
-                for picture in read_all(pictures[start : start + CHUNK], self.max_side):
-                    result.append(float(self.model(images.to_float(picture[None]).to(self.device))))
-        return np.array(result)
+            return np.array([float(self.model(images.to_float(picture[None]).to(self.device)))
+                             for picture in images.Decoded(pictures, self.max_side)])
 
 
 class _Pooled(nn.Module):

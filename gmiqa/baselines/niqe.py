@@ -1,7 +1,7 @@
 """NIQE (Mittal, Soundararajan & Bovik, IEEE SPL 2013): distance of a picture's patch statistics to pristine ones.
 
 Patches of 96 x 96 at full and 48 x 48 at half size give 36 features each; pristine pictures give only patches that are
-at least 0.75 as sharp as their sharpest one. Both sides are Gaussians; the distance is
+at least 0.75 as sharp as their sharpest one. Both are described by Gaussians; the distance is
 sqrt((m1 - m2)' ((S1 + S2) / 2)^-1 (m1 - m2)).
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gmiqa.baselines.base import OneNumber
-from gmiqa.baselines.nss import features18, half, luminance, mscn
 from gmiqa.data import images
+from gmiqa.features.nss import features18, half, luminance, mscn
 
 PATCH = 96
 SHARP = 0.75
@@ -89,5 +89,5 @@ def _cut(x: Tensor, side: int) -> Tensor:
 
 
 def _covariance(rows: np.ndarray) -> np.ndarray:
-    """Of (P, 36); a single patch has none."""
+    """Covariance of (P, 36); a single patch has none."""
     return np.cov(rows, rowvar=False) if len(rows) > 1 else np.zeros((rows.shape[1], rows.shape[1]))

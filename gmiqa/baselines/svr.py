@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from gmiqa.baselines.base import Baseline
-from gmiqa.baselines.features import FEATURES, matrix
+from gmiqa.baselines.extraction import matrix
+from gmiqa.features import FEATURES
 
 
 class FeatureSVR(Baseline):
     """Standardised features, clipped at 5 deviations, and epsilon-SVR with a radial kernel.
 
-    Features that are never negative and lean to one side (variances, mostly) enter as logarithms.
-    features   "brisque" or "extended"
+    Features that are skewed and never negative (mostly variances) enter as logarithms.
+    features   the name of one of gmiqa.features.FEATURES
     C, gamma   None: the best of a small grid by 3-fold cross-validation on the training part; gamma is in units of
                1 / number of features
-    weights    of the pictures that fit is given; None: all the same
+    weights    those of the pictures given to fit; None: all equal
     """
 
     weights: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""What a number must beat before it means anything: the mean, the file size, brightness and sharpness."""
+"""What a method must beat before its number means anything: the mean, the file size, brightness and sharpness."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gmiqa.baselines.base import Baseline, OneNumber
-from gmiqa.baselines.features import matrix
+from gmiqa.baselines.extraction import matrix
 from gmiqa.data import images
 
 
@@ -26,7 +26,7 @@ class Mean(Baseline):
 
 
 class FileSize(OneNumber):
-    """Log of the bytes of the file; of a picture without a file, of its PNG."""
+    """Log of the file's size in bytes; for a picture without a file, of the size of its PNG."""
 
     title = "file size"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 def add(subparsers: argparse._SubParsersAction) -> None:
     """The arguments of `bundle`."""
     parser = subparsers.add_parser("bundle", help="make the scoring model from a finished run", description=(
-        "Calibrates the network of RUN's fine-tuning, stacks it with a second opinion and writes both; then opens the "
-        "test part once and prints the metrics."))
+        "Stacks the network of RUN's fine-tuning with a regression on hand-crafted features, trains the network of the "
+        "quality map, calibrates and writes all of them; then opens the test part once and prints the metrics."))
     parser.add_argument("run", type=Path, help="folder of a finished run, such as outputs/bundled")
     parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: inside the package)")
     parser.add_argument("--target", default="", help="name of the data set, for a folder with a CSV")

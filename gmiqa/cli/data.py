@@ -1,4 +1,4 @@
-"""gmiqa data check|get: is a download complete; fetch the one public benchmark."""
+"""gmiqa data check|get: check whether a download is complete; fetch the one public benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 HELP = """check says in one page whether a downloaded data set is complete and what is wrong with it
 (exit code 0: it can be used; 2: it cannot). get fetches BIQ2021, the one benchmark that is a public git
-repository (about 400 MB); a fetch that was stopped goes on where it stopped."""
+repository (about 400 MB); if it is stopped, the same command continues."""
 
 # option of `data check folder` -> help; they are the options of the folder reader
 COLUMNS = {
@@ -26,7 +26,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     check = actions.add_parser("check", help="say whether a download is complete and what is wrong")
     check.add_argument("name", help="kadid10k, koniq10k, livec, csiq, live, biq2021, tid2013, spaq or folder")
     check.add_argument("path", help="its folder, as unpacked")
-    check.add_argument("--headers", action="store_true", help="look at the image headers only: faster, sees less")
+    check.add_argument("--headers", action="store_true", help="look at the image headers only: faster, but finds less")
     columns = check.add_argument_group("for `folder`")
     for name, text in COLUMNS.items():
         columns.add_argument(f"--{name}", help=text)

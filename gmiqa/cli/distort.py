@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gmiqa_core.errors import UserError
 
-HELP = """Distorts a picture as KADID-10k's generator would. Levels belong to pictures of about 512x384, so a larger one
-is first reduced to that area (--full-size leaves it). --grid makes a contact sheet of all 25 types at all 5 levels; the
-number on each picture is KADID-10k's mean human score of that type and level, 1 (very annoying) to 5."""
+HELP = """Distorts a picture as KADID-10k's generator would. The levels are meant for pictures of about 512x384, so a
+larger one is first reduced to that area (--full-size leaves it). --grid makes a contact sheet of all 25 types at all 5
+levels. The number on each picture is KADID-10k's mean human score of that cell, from 1 (very annoying) to 5."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -20,10 +20,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--level", type=int, default=3, help="1 (weak) to 5 (strong); default 3")
     parser.add_argument("-o", "--output", metavar="FILE", help="picture to write; default photo_TYPE_LEVEL.png here")
     parser.add_argument("--grid", action="store_true", help="contact sheet of all 125 instead of one distortion")
-    parser.add_argument("--seed", type=int, default=0, help="of what is random in a distortion; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random part of a distortion; default 0")
     parser.add_argument("--full-size", action="store_true", help="do not reduce the picture to about 512x384")
     parser.add_argument("--no-stretch", action="store_true", help="without the generator's min-max stretch")
-    parser.add_argument("--list", action="store_true", help="list the types with their parameters and end")
+    parser.add_argument("--list", action="store_true", help="list the types with their parameters and exit")
 
 
 def run(args: argparse.Namespace) -> int:

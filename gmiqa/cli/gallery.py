@@ -9,7 +9,7 @@ from typing import Any
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("gallery", help="remake outputs/gallery from a finished run", description=__doc__)
     parser.add_argument("params", nargs="*", metavar="YAML", help="parameter files of the run (default: quick)")
-    parser.add_argument("--name", help="folder of the run below outputs/, where it had one")
+    parser.add_argument("--name", help="folder of the run below outputs/, if it was given one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,8 +15,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--name", help="folder below outputs/ (default: the names of the files)")
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="only this stage (30 or "
                         "30_distortion_graphs); repeat or separate with commas")
-    parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that stand on it")
-    parser.add_argument("--force", action="store_true", help="run the selected stages although they are done")
+    parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that depend on it")
+    parser.add_argument("--force", action="store_true", help="run the selected stages even if they are done")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="independent stages side by side")
     parser.add_argument("--reuse", metavar="FOLDER", help="take over finished stages with the same key from the runs "
                         "in this folder")

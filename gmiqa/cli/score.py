@@ -25,22 +25,22 @@ DONE, UNREADABLE, INTERRUPTED = 0, 3, 130
 SAME = 0.02  # of 100: a score on another device
 
 HELP = """Scores on 0..100, higher is better, with a standard deviation, the most probable distortion and its severity.
-A picture that cannot be read is a line with its error; all others are scored, and the exit code is then 3
-(0: all scored; 2: a mistake in the call). With --csv, a run that was stopped goes on where it stopped."""
+A picture that cannot be read gets a line with its error; all others are scored, and the exit code is 3
+(0: all scored; 2: a mistake in the call). With --csv, a run that was stopped continues where it stopped."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """The arguments of `score`."""
     parser = subparsers.add_parser("score", help="score pictures and folders of pictures", description=HELP)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a picture, or a folder of pictures")
-    parser.add_argument("--csv", metavar="FILE", help="write a table, row by row; continued if it is there")
+    parser.add_argument("--csv", metavar="FILE", help="write a table, row by row; an existing table is continued")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture")
     parser.add_argument("--recursive", action="store_true", help="enter folders inside folders")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--checkpoint", metavar="FILE", help="a saved model (default: the bundled one)")
     parser.add_argument("--worst", type=_count, metavar="N", help="how many worst and best to show (default: 20)")
     parser.add_argument("--sheet", metavar="FILE", help="contact sheet (default: scores.html beside scores.csv)")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="an extra: docs/cluster.md")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="for ray see docs/scoring.md")
     parser.add_argument("--workers", type=_count, metavar="N", help="pictures in work at a time (default: all cores)")
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             if not args.csv or args.json:
                 _print(score, args.json)
     except KeyboardInterrupt:
-        print("stopped" + ("; the same command goes on from here" if args.csv else ""), file=sys.stderr)
+        print("stopped" + ("; the same command continues from here" if args.csv else ""), file=sys.stderr)
         return INTERRUPTED
     finally:
         if table:
@@ -88,7 +88,7 @@ def _scores(
     args: argparse.Namespace, scorer: Scorer | RayScorer, table: Table | None, extremes: Extremes, counts: Counter,
     total: int,
 ) -> Iterator[Score]:
-    """Every new score, after its row is on disk."""
+    """Every new score, after its row has been written to disk."""
     from gmiqa.runs.progress import Progress
     from gmiqa.score.folder import find, row_of
 
@@ -113,7 +113,7 @@ def _scores(
 
 
 def _check_same_model(scorer: Scorer | RayScorer, row: Row, table: Table | None) -> None:
-    """A table is continued only by what began it: its first score must come out again."""
+    """Only the model that began a table may continue it: it must give the table's first score again."""
     again = next(scorer.score_many([row["path"]]))
     if table and not again.error and abs(again.quality - float(row["quality"])) > SAME:
         raise UserError(

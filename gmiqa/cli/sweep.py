@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from importlib import import_module
 from typing import Any
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("sweep", help="one run per combination of parameters, one table of results",
+    parser = subparsers.add_parser("sweep", help="one run per combination of parameters, and one table of results",
                                    description=__doc__)
     parser.add_argument("file", metavar="YAML", help="base, grid and seeds (docs/cluster.md has one)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their commands; start nothing")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side")
     parser.add_argument("--index", type=int, metavar="K", help="only the K-th run, from 0: for Slurm arrays")
     parser.add_argument("--results", action="store_true", help="only collect the table of what is finished")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="an extra: docs/cluster.md")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     statuses = [0]
     if not args.results:
-        # An engine is a module with execute(points, jobs) -> exit statuses, in the order of the points.
-        engine = sweep if args.engine == "local" else import_module("gmiqa.runs.ray")
-        statuses = engine.execute(points, args.jobs)
+        statuses = sweep.execute(points, args.jobs)
     table = sweep.results(every)
     place = every[0].folder.parent / "results.csv"
     write_atomically(repository_root() / place, table.to_csv(index=False).encode())

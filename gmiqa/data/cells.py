@@ -15,11 +15,14 @@ LEVELS = (1, 2, 3, 4, 5)
 KINDS = {"photograph": "photographs", "generated": "generated scenes", "folder": "pictures of the folder"}
 
 
-def in_turn(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:
-    """One picture for every content and type, levels in turn; options of synthetic.test_batches (whole, crop, seed)."""
-    cells = [{level: [t for t in range(1, 26) if (t + k) % len(levels) == place] for place, level in enumerate(levels)}
-             for k in range(len(contents))]  # fmt: skip
-    return _made(contents, cells, options)
+def about(contents: Sequence[Any], count: int, **options: Any) -> Pictures:
+    """About `count` pictures, every type once on each of some contents with the levels in turn, then on more contents,
+    then again at other levels; options of synthetic.test_batches (whole, crop, seed)."""
+    rounds = range(min(len(LEVELS), max(1, round(count / (25 * len(contents))))))
+    chosen = contents if len(contents) * 25 <= count else contents[: max(1, count // 25)]
+    cells = [{level: [t for t in range(1, 26) if (t + k) % len(LEVELS) in [(place + r) % len(LEVELS) for r in rounds]]
+              for place, level in enumerate(LEVELS)} for k in range(len(chosen))]  # fmt: skip
+    return _made(chosen, cells, options)
 
 
 def every(contents: Sequence[Any], levels: Sequence[int] = LEVELS, **options: Any) -> Pictures:
@@ -43,7 +46,7 @@ def _made(contents: Sequence[Any], cells: list[dict[int, list[int]]], options: d
 
 
 def both_kinds(contents: Sequence[Any], count: int) -> list[Any]:
-    """`count` contents, the kinds in turn, so that a few of them hold photographs and generated scenes."""
+    """`count` contents, of each kind in turn, so that even a few include photographs and generated scenes."""
     kinds = list(dict.fromkeys(c.kind for c in sorted(contents, key=lambda c: c.kind != "photograph")))
     queues = [[c for c in contents if c.kind == kind] for kind in kinds]
     rounds = range(max(map(len, queues), default=0))

@@ -1,9 +1,9 @@
-"""The data that is always there: photographs shipped inside scikit-image and scikit-learn, and generated scenes.
+"""The pictures that are always there: photographs inside scikit-image and scikit-learn, and generated scenes.
 
 Nothing is downloaded. A scene is a dead-leaves picture (Lee, Mumford & Huang, "Occlusion models for natural images",
 IJCV 2001): opaque shapes whose radii follow r^-3 hide one another, which gives the sharp edges and the 1/f spectrum of
 photographs. Leaves carry shading, 1/f texture, gratings and soft shadows; scenes differ in composition, light and
-colours. The same (index, seed) always gives the same scene, however many are asked for.
+colours. The same (index, seed) always gives the same scene, however many are made.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ COMPOSITIONS = {
 
 def photographs() -> dict[str, torch.Tensor]:
     """The colour photographs inside the installed scikit-image and scikit-learn, name -> uint8 (3, H, W)."""
-    found = {name: images.read(path) for name, path in _photograph_paths().items()}
-    if not found:
+    pictures = {name: images.read(path) for name, path in _photograph_paths().items()}
+    if not pictures:
         raise UserError("no photographs inside scikit-image or scikit-learn: reinstall them with pip, or set `data`")
-    return found
+    return pictures
 
 
 def scenes(n: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -146,7 +146,7 @@ def _leaf(rng, canvas: np.ndarray, x: float, y: float, r: float, shape: str, col
     if r > 4:
         shifted = distance + light[0] * dx * 0.12 + light[1] * dy * 0.12
         region *= 1 - np.float32(rng.uniform(0.2, 0.55)) * np.clip(0.5 - (shifted - depth) / (2 * depth), 0, 1)
-    # most edges are as sharp as a lens makes them, a few are out of focus
+    # most edges are as sharp as a lens makes them; a few are out of focus
     softness = np.float32(0.6 if rng.random() < 0.85 else rng.uniform(1, 4))
     alpha = np.clip(0.5 - distance / (2 * softness), 0, 1)
     base = colours[rng.integers(len(colours))] * np.float32(rng.lognormal(0, 0.35))

@@ -5,7 +5,6 @@ never up; training and test see the same rule.
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,8 @@ class Pictures:
         paths = [Path(dataset.root) / str(name) for name in table["image"]]
         quality = torch.tensor(table["quality"].to_numpy(np.float32))
         known = [name for name in ("id", "reference", "group", "subset", "type", "level") if name in table]
-        return cls(read_all(paths, max_side), quality, torch.zeros(len(quality)), table[known].reset_index(drop=True))
+        facts = table[known].reset_index(drop=True)
+        return cls(images.read_all(paths, max_side), quality, torch.zeros(len(quality)), facts)
 
     @classmethod
     def of_batch(cls, batch: Any) -> "Pictures":
@@ -93,36 +93,11 @@ class Pictures:
         return Target(parts, self.quality[index], self.spread[index], torch.from_numpy(index))
 
 
-def read_all(sources: Sequence[Any], max_side: int | None) -> list[Tensor]:
-    """Decode pictures in threads (the codecs release Python's lock) into (3,H,W) uint8."""
-    def one(source: Any) -> Tensor:
-        picture = images.from_any(source, max_side)
-        return (picture * 255).round().to(torch.uint8) if picture.is_floating_point() else picture
-
-    with ThreadPoolExecutor(4) as threads:
-        return list(threads.map(one, sources))
-
-
-class Decoded(Sequence[Tensor]):
-    """Pictures that are decoded when they are asked for, longer side at most `max_side`: a slice is a list."""
-
-    def __init__(self, sources: Sequence[Any], max_side: int | None):
-        self.sources, self.max_side = list(sources), max_side
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return read_all(self.sources[index], self.max_side)
-        return read_all([self.sources[index]], self.max_side)[0]
-
-
 def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,
                      seed: int = 0) -> tuple[Pictures, Pictures]:
     """A target set without a data set: KADID-calibrated scores on pristine contents that no training has seen.
 
-    learn, test    contents (synthetic.Content) of the few labelled pictures, and of those to be scored
+    learn, test    contents (synthetic.Reference) of the few labelled pictures, and of those to be scored
     types          types of the labelled pictures: those held out of pre-training; the test has all 25
     labels         number of labelled pictures, drawn over types, levels and contents
     """

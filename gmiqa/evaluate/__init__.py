@@ -2,12 +2,13 @@
 
 from gmiqa.evaluate.agreement import METRICS as METRICS
 from gmiqa.evaluate.agreement import logistic as logistic
+from gmiqa.evaluate.claims import Claim as Claim
+from gmiqa.evaluate.claims import outcome as outcome
+from gmiqa.evaluate.claims import verdict as verdict
 from gmiqa.evaluate.comparison import Comparison as Comparison
 from gmiqa.evaluate.comparison import compare as compare
-from gmiqa.evaluate.comparison import outcome as outcome
 from gmiqa.evaluate.comparison import paired as paired
 from gmiqa.evaluate.comparison import repeated as repeated
-from gmiqa.evaluate.comparison import verdict as verdict
 from gmiqa.evaluate.intervals import fit_logistic as fit_logistic
 from gmiqa.evaluate.intervals import krocc as krocc
 from gmiqa.evaluate.intervals import metrics as metrics

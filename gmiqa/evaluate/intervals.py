@@ -16,9 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from gmiqa.evaluate.agreement import CELLS, METRICS, Array, Metric, fit
+from gmiqa.evaluate.claims import LEVEL
 from gmiqa_core.errors import UserError
-
-LEVEL = 0.95  # of every interval
 
 
 def vector(x: Any, name: str) -> Array:
@@ -96,12 +95,12 @@ def fit_logistic(prediction: Any, target: Any) -> Array:
     return fit(np.ones((1, len(x))), x, y)[0]
 
 
-def resamples(of: Array, bootstrap: int, seed: int) -> Array:
+def resamples(index: Array, bootstrap: int, seed: int) -> Array:
     """Weights (bootstrap, n): whole units (labels 0..U-1 per picture) drawn with replacement, as many as there are."""
     rng = np.random.default_rng(seed)
-    count = int(of.max()) + 1
+    count = int(index.max()) + 1
     counts = rng.multinomial(count, np.full(count, 1 / count), size=bootstrap)
-    return counts[:, of].astype(np.float64)
+    return counts[:, index].astype(np.float64)
 
 
 def interval(value: float, drawn: Array, units: int, metric: Metric | None = None) -> tuple[float, float]:
@@ -122,8 +121,8 @@ def units(groups: Any, keep: Array) -> tuple[Array, int]:
     labels = np.asarray(groups).reshape(-1)
     if len(labels) != len(keep):
         raise UserError(f"groups has {len(labels)} entries for {len(keep)} pictures. Pass one group label per picture.")
-    names, of = np.unique(labels[keep].astype(str), return_inverse=True)
-    return of, len(names)
+    names, index = np.unique(labels[keep].astype(str), return_inverse=True)
+    return index, len(names)
 
 
 def draws(metric: Metric, x: Array, y: Array, W: Array) -> Array:
@@ -141,8 +140,8 @@ def metrics(
     independent. What is not defined is NaN and `note` says why.
     """
     (x, y), keep, left_out = pairs(prediction, target, names=("prediction", "target"))
-    of, count = units(groups, keep)
-    W = resamples(of, bootstrap, seed) if count > 2 and bootstrap else None
+    index, count = units(groups, keep)
+    W = resamples(index, bootstrap, seed) if count > 2 and bootstrap else None
     few = f"{count} groups: no interval" if groups is not None and count < 3 else ""
     rows = {}
     for name in names:

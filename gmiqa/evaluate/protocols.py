@@ -1,11 +1,11 @@
-"""Which pictures train and which test, and what becomes of the predictions: protocols as data, results as tidy tables.
+"""Which pictures are for training and which for testing, and the tidy tables that predictions become.
 
     splits              ten stored 80/20 splits (by reference, else scene group, else picture): mean, median, spread
     official            the authors' own split
     cross               trained on one data set, tested on the whole of another
     leave_subset_out    each subset is tested by a model that saw none of it
 
-Per distortion type is no protocol of its own: `scores(predictions, by=["type"])`.
+Scores per distortion type need no protocol: `scores(predictions, by=["type"])`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from gmiqa.evaluate.agreement import METRICS
+from gmiqa.evaluate.comparison import Comparison, compare
+from gmiqa.evaluate.components import over_splits
 from gmiqa.evaluate.intervals import metrics
 from gmiqa_core.errors import UserError
 
@@ -38,19 +40,24 @@ class Fold:
 
 
 def folds(
-    dataset: Any, protocol: str = "splits", splits: int = 10, other: Any = None, validation: float = 0.1
-) -> list[Fold]:
-    """The folds of a protocol on a data set (and, for "cross", the other one)."""
+    dataset: Any, protocol: str = "splits", splits: int = 10, other: Any = None, validation: float = 0.1,
+    tuned_on: int | str = "",
+) -> list[Fold]:  # fmt: skip
+    """The folds of a protocol on a data set (and, for "cross", the other one).
+
+    tuned_on: the stored split, 0 to 9 or official, that a fine-tuned network was tested on. It joins the splits, as
+    methods compare on common test pictures only.
+    """
     from gmiqa.data import datasets
 
     def stored(which: int | str, name: str) -> Fold:
         part = datasets.split(dataset, which, validation=validation)
         return Fold(name, dataset, part.train, part.validation, dataset, part.test)
 
-    if protocol == "splits":
-        return [stored(k, f"split {k}") for k in range(splits)]
-    if protocol == "official":
-        return [stored("official", "official")]
+    if protocol in ("splits", "official"):
+        which: list[int | str] = [*range(splits)] if protocol == "splits" else ["official"]
+        extra = int(tuned_on) if str(tuned_on).isdigit() else tuned_on
+        return [stored(k, fold_name(k)) for k in dict.fromkeys([*which, *([extra] if extra != "" else [])])]
     if protocol == "cross":
         if other is None:
             raise UserError("cross: a second data set is needed to test on. Pass other=load(name, path).")
@@ -61,6 +68,11 @@ def folds(
     if protocol == "leave_subset_out":
         return list(_subsets(dataset, validation))
     raise UserError(f"protocol {protocol!r} is not known. Choose one of: {', '.join(PROTOCOLS)}.")
+
+
+def fold_name(split: int | str) -> str:
+    """What the fold of a stored split is called: official, split 0 ..."""
+    return "official" if split == "official" else f"split {split}"
 
 
 def _subsets(dataset: Any, validation: float) -> Iterator[Fold]:
@@ -96,10 +108,14 @@ def run(make: Callable[[], Any], folds: Iterable[Fold], method: str) -> pd.DataF
 
 def units(frame: pd.DataFrame) -> np.ndarray | None:
     """The labels to resample by: reference, else group, else none (single pictures)."""
-    for column in ("reference", "group"):
-        if column in frame and frame[column].notna().all() and frame[column].astype(str).ne("").all():
-            return frame[column].to_numpy()
-    return None
+    column = _unit_column(frame)
+    return frame[column].to_numpy() if column else None
+
+
+def _unit_column(frame: pd.DataFrame) -> str:
+    filled = (c for c in ("reference", "group") if c in frame and frame[c].notna().all()
+              and frame[c].astype(str).ne("").all())  # fmt: skip
+    return next(filled, "")
 
 
 def scores(
@@ -129,24 +145,28 @@ def summary(scored: pd.DataFrame) -> pd.DataFrame:
     return table.assign(n=grouped["n"].median()).reset_index()
 
 
-def headline(history: pd.DataFrame, metric: str = "srocc", rule: str = "last") -> pd.DataFrame:
-    """The number to report from a training history with columns epoch, test_<metric> and maybe validation_<metric>.
+def compared(
+    predictions: pd.DataFrame, a: str, b: str, key: str = "id", metric: str = "srocc", bootstrap: int = 1000,
+    seed: int = 0, margin: float | None = None,
+) -> Comparison:  # fmt: skip
+    """Method a against b on the folds and pictures (`key`) that both tested: the mean difference over those folds.
 
-    rule "last" or "validation" is the headline; "best test epoch", which peeks at the test pictures, stands beside it
-    by that name and is never the headline.
+    Folds share pictures: three or more have the corrected interval of `over_splits`; n counts the things of one fold.
     """
-    test, validation = f"test_{metric}", f"validation_{metric}"
-    for column in ["epoch", test, *([validation] if rule == "validation" else [])]:
-        if column not in history:
-            raise UserError(f"The history has no column {column}, which the rule {rule!r} needs.")
-    if rule not in ("last", "validation"):
-        raise UserError(f"rule {rule!r} is not known. Choose last or validation.")
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    filled = history.dropna(subset=[test])
-    rows = {"last epoch": filled["epoch"].idxmax(), "best test epoch": (sign * filled[test]).idxmax()}
-    if validation in filled:
-        rows["validation-selected"] = (sign * filled[validation]).idxmax()
-    chosen = {"last": "last epoch", "validation": "validation-selected"}[rule]
-    table = pd.DataFrame([{"rule": name, "epoch": int(filled["epoch"][i]), metric: float(filled[test][i]),
-                           "headline": name == chosen} for name, i in rows.items()])  # fmt: skip
-    return table.sort_values("headline", ascending=False, kind="stable", ignore_index=True)
+    pairs = predictions[predictions["method"] == a].merge(
+        predictions[predictions["method"] == b], on=["fold", key], suffixes=("", "_b"))  # fmt: skip
+    if pairs.empty:
+        nan = float("nan")
+        return Comparison(metric, nan, nan, nan, "undecided", 0, note=f"{a} and {b} have no test picture in common")
+    each, word = [], ""
+    for _, part in pairs.groupby("fold", sort=False):
+        word = f"{_unit_column(part) or 'picture'}s"
+        each.append(compare(part["prediction"], part["prediction_b"], part["target"], metric, units(part), bootstrap,
+                            seed, margin=margin, over=word))  # fmt: skip
+    if len(each) == 1:
+        return each[0]
+    errors = np.array([c.error for c in each])
+    mean = over_splits(np.array([c.delta for c in each]), errors, each[0].df)
+    note = "; ".join(dict.fromkeys(c.note for c in each if c.note))
+    over = f"{word} in each of {len(each)} splits"
+    return Comparison.of(mean, metric, int(np.median([c.n for c in each])), over, note=note, margin=margin)

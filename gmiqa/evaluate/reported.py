@@ -1,4 +1,4 @@
-"""What the papers report: facts with their source, to stand beside our own numbers and never in their place.
+"""What the papers report, with its source: facts to set beside our own numbers, never in their place.
 
 The cells of GMIQA's tables beyond its running text could not be obtained. Rows marked "back-computed" follow from the
 percentages of improvement in that text, so their last digit is uncertain.
@@ -65,9 +65,8 @@ REPORTED: tuple[Reported, ...] = (
     Reported("BIQ2021", "PIQE", 0.1796, 0.2088, BIQ_README, "official split"),
 )
 
-# Statements of the text without a table cell: what notebooks 50 and 60 hold against our numbers.
+# Statements of the text without a table cell, which notebooks 50 and 60 compare with our numbers.
 ABLATION_GAIN = {"LIVEC": 2.89, "LIVE": 3.15}  # per cent of SROCC, BL to BL + DGR; GMIQA_TEXT
-CROSS_RANGE = {"srocc": (0.6515, 0.7805), "plcc": (0.6721, 0.8023)}  # MetaQAP across data sets; METAQAP
 
 # The papers' names of data sets, by our loaders' names; of methods that are ours under another title.
 DATASETS = {"livec": "LIVEC", "koniq10k": "KonIQ-10k", "csiq": "CSIQ", "live": "LIVE", "biq2021": "BIQ2021",

@@ -1,7 +1,7 @@
 """The paper's tables 1-4 and 6 with our numbers: CSV, Markdown, LaTeX.
 
-Best bold, second underlined, in every column apart; n stated; beside each figure of ours what the paper says and the
-difference. A cell that was not run, or that the paper's text does not give, is blank.
+In every column the best is bold and the second underlined, and n is stated. Beside each figure of ours stand the
+paper's and the difference. A cell that was not run, or that the paper's text does not give, is blank.
 """
 
 from __future__ import annotations
@@ -76,12 +76,6 @@ class Table:
             "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
         ])  # fmt: skip
 
-    def flat(self) -> pd.DataFrame:
-        """One header row, for what shows plain tables; columns without a number are left out where others have some."""
-        frame = self.frame.dropna(how="all", axis=1)
-        frame = frame if len(frame.columns) else self.frame.loc[:, [c[1] in RISES for c in self.frame.columns]]
-        return frame.set_axis([" ".join(part for part in c if part) for c in frame.columns], axis=1)
-
     def save(self, folder: Path, name: str) -> list[Path]:
         """name.csv (full precision), name.md and name.tex in the folder."""
         paths = [Path(folder) / f"{name}.{ending}" for ending in ("csv", "md", "tex")]
@@ -120,9 +114,24 @@ def overall(
 
 
 def mean_over_folds(scored: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `protocols.scores` with a dataset column -> one row per method, dataset, type and metric."""
-    keys = ["method", "dataset", "type", "metric"]
-    return scored.groupby(keys, sort=False)[["value", "n"]].mean().reset_index()
+    """Rows of `protocols.scores` with a dataset column -> one per method, dataset, type and metric, with its folds."""
+    grouped = scored.groupby(["method", "dataset", "type", "metric"], sort=False)
+    names = grouped["fold"].agg(lambda folds: ", ".join(dict.fromkeys(folds)))
+    return grouped[["value", "n"]].mean().assign(folds=grouped["fold"].nunique(), fold_names=names).reset_index()
+
+
+def run_on(ours: pd.DataFrame) -> str:
+    """What our numbers are means of, for each method where they differ; "" where the rows do not say."""
+    if "folds" not in ours or ours.empty:
+        return ""
+    rows = ours.drop_duplicates(["method", "folds"])
+    what = {}
+    for row in rows.itertuples():
+        mean = f"the mean of {f'{row.folds} splits' if row.folds > 3 else row.fold_names}"
+        what[row.method] = mean if row.folds > 1 else f"{row.fold_names} alone"
+    if len(set(what.values())) == 1:
+        return f" Ours: {next(iter(what.values()))}."
+    return f" Ours: {'; '.join(f'{method} {text}' for method, text in what.items())}."
 
 
 def by_type(ours: pd.DataFrame, dataset: str, types: dict[str, str], caption: str, metric: str = "srocc") -> Table:
@@ -169,7 +178,8 @@ def paper_table(number: int, ours: pd.DataFrame) -> Table:
     note = f"{blank} Bold: best of a column, underlined: second."
     if number in (1, 2):
         names = ["LIVEC", "KonIQ-10k"] if number == 1 else ["CSIQ", "LIVE"]
-        caption = f"Table {number}: {' and '.join(names)}, mean of 10 splits. {note}"
+        caption = (f"Table {number}: {' and '.join(names)}. The paper's numbers are means of 10 splits."
+                   f"{run_on(ours[ours.dataset.isin(names)])} {note}")
         return overall(ours, names, caption, source="Jia & Wei")
     if number in (3, 4):
         name, types = ("LIVE", LIVE_TYPES) if number == 3 else ("CSIQ", CSIQ_TYPES)

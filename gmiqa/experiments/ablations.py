@@ -1,8 +1,8 @@
 """Ablations: every row is an overlay file of params/ablations over the very recipes of notebooks 20, 30 and 40.
 
-All rows are fine-tuned alike, on the same pictures; what differs is written in the row's file. `ablation_share`
-shortens every training alike. A row without a pre-training costs less: the control rows spend the same computing on
-plain regression, so that a gain is not just more training.
+All rows are fine-tuned in the same way, on the same pictures. Only what is written in a row's file differs.
+`ablation_share` shortens all trainings by the same share. A row without a pre-training costs less, so the control rows
+spend the same computing on plain regression: a gain must not just be more training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FACTORS = ("SC", "Meta", "DGR")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: name, overlay params/ablations/<file>.yaml, title, part of the table, and the row it is held against."""
+    """One row: name, overlay params/ablations/<file>.yaml, title, part of the table, row to compare with."""
 
     name: str
     file: str
@@ -116,7 +116,7 @@ class Bench:
 
     @property
     def content(self) -> np.ndarray:
-        """What pictures share that are not independent: their reference or scene, else each its own."""
+        """What pictures that are not independent share: their reference or scene, else each is on its own."""
         facts = self.test.facts
         for name in ("reference", "group"):
             if name in facts and facts[name].astype(str).ne("").all():
@@ -128,7 +128,7 @@ class Bench:
         return self.test.quality.numpy().astype(float)
 
     def pool(self, kind: str, make: Any) -> Pool:
-        """One pool for all rows with the same pictures: what is in a slot depends on nothing else."""
+        """One pool for all rows with the same pictures: the content of a slot depends on nothing else."""
         if kind not in self.pools:
             self.pools[kind] = make()
         return self.pools[kind]
@@ -136,18 +136,18 @@ class Bench:
 
 def bench(p: Settings, device: Any = "cpu") -> Bench:
     """The target of notebook 40, and `ablation_pictures` of its test pictures, evenly over all of them."""
-    of = recipes.references(p)
-    scored = recipes.target(p, of)
+    references = recipes.references(p)
+    scored = recipes.target(p, references)
     count = min(p.ablation_pictures or len(scored.test), len(scored.test))
     order = np.random.default_rng(p.seed).permutation(len(scored.test))[:count]
-    return Bench(of, scored, scored.test[np.sort(order)], device, {})
+    return Bench(references, scored, scored.test[np.sort(order)], device, {})
 
 
 class Draws:
-    """A pool seen from `by` steps on: every seed of a row draws other pictures, the same ones in every row."""
+    """A pool that begins `by` steps later: each seed draws other pictures, and they are the same in every row."""
 
     def __init__(self, pool: Pool, by: int):
-        self.pool, self.by = pool, by
+        self.pool, self.by, self.types = pool, by, pool.types
 
     def identity(self) -> dict[str, Any]:
         return {**self.pool.identity(), "by": self.by}
@@ -174,8 +174,8 @@ def train(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tupl
     quiet: dict[str, Any] = {"seed": seed, "report": lambda *_: None}
     if q.meta_steps:
         pool = drawn("meta", lambda: recipes.meta_pool(q, learn, shared.device))
-        trained, _ = recipes.meta_pretrain(q, model, pool, folder=folder / "meta", plain="meta" in q.ablation_plain,
-                                           **quiet)
+        trained, _ = recipes.meta_pretrain(q, model, pool, folder=folder / "meta",
+                                           algorithm="plain" if "meta" in q.ablation_plain else "", **quiet)
         model = recipes.take_over(model, trained)
     if q.graph_steps:
         pool = drawn("graph", lambda: recipes.graph_pool(q, learn, shared.device))

@@ -1,4 +1,4 @@
-"""What each module of the network takes: parameters, FLOPs, time."""
+"""What each module of the network costs: parameters, FLOPs, time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gmiqa_core.graph import type_adjacency
 from gmiqa_core.network import GMIQA
 
-TIMED = 2  # pictures that time the backbone, pyramid and NodeBuilder: their cost is proportional to the pictures
+TIMED = 2  # pictures for timing the backbone, pyramid and NodeBuilder, whose cost is proportional to the pictures
 Visit = Callable[[str, "nn.Module | None", Callable[[], Any]], Any]
 
 
@@ -66,7 +66,7 @@ def by_module(model: GMIQA, size: int = 224, n: int = 1, training: bool = False,
 
 
 def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None:
-    """Visit the modules in the order of the data, each with what the one before gave it, cut off from its gradient."""
+    """Visit the modules in the order of the data. Each gets what the one before gave, cut off from its gradient."""
 
     def step(name: str, module: nn.Module | None, function: Callable[..., Any], *inputs: Tensor) -> Any:
         inputs = tuple(_fresh(i, training) for i in inputs)
@@ -88,12 +88,12 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
     everyone = torch.arange(n, device=x.device) % len(nodes)
     x = nodes[everyone]
     A = torch.eye(n, device=x.device)
-    own = mean = x[:, :0]
+    loops = mean = x[:, :0]
     if model.relation is not None and model.config["graph"] == "full":
         E = step("edge_builder", model.relation, model.relation, pooled[everyone] if by_pooled else x)
-        A, own, mean = type_adjacency(E, model.config["type_adjacency"]), E.diagonal().T, E.mean(1)
+        A, loops, mean = type_adjacency(E, model.config["type_adjacency"]), E.diagonal().T, E.mean(1)
     elif model.relation is not None:
-        own = mean = step("mlp", model.relation, model.relation, x)
+        loops = mean = step("mlp", model.relation, model.relation, x)
     branches = model.config["branches"]
     if "type" in branches:
         step("type_branch", model.type_branch, model.type_branch, x, A)
@@ -101,7 +101,7 @@ def _walk(model: GMIQA, x: Tensor, n: int, training: bool, visit: Visit) -> None
     if "level" in branches:
         step("level_branch", model.level_branch, model.level_branch, x, mean)
     if "score" in branches:
-        step("score_head", model.score_head, model.score_head, torch.cat([x, own], -1))
+        step("score_head", model.score_head, model.score_head, torch.cat([x, loops], -1))
 
 
 def _wait(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""What the network's codes know about distortions: maps of them, and the numbers that need no map.
+"""What the network's codes know about distortions: maps of the codes, and numbers that need no map.
 
 A map (UMAP, or PCA by name) is a picture of neighbourhoods and proves nothing by itself, so `measure` works in the
 original space: silhouette by type (Rousseeuw 1987), nearest-neighbour type accuracy, and how well the level is read
@@ -89,7 +89,7 @@ def _pca(X: Array) -> Array:
 
 
 def align(Y: Array, to: Array) -> Array:
-    """Y (n,2) moved, turned, mirrored and scaled onto `to` (n,2) as well as that goes (Procrustes): common axes."""
+    """Y (n,2) moved, turned, mirrored and scaled onto `to` (n,2) as well as possible (Procrustes), for common axes."""
     Y, target = Y - Y.mean(0), to - to.mean(0)
     U, s, Vt = np.linalg.svd(Y.T @ target)
     return s.sum() / max(float((Y**2).sum()), 1e-12) * Y @ (U @ Vt) + to.mean(0)
@@ -111,8 +111,8 @@ def silhouette(D: Array, types: Array, contents: Array) -> Array:
     for k, name in enumerate(names):
         use = apart & (types == name)
         mean[:, k] = np.divide((D * use).sum(1), use.sum(1), out=np.full(len(D), np.nan), where=use.any(1))
-    own = types[:, None] == names
-    a, b = mean[own], np.nanmin(np.where(own, np.nan, mean), axis=1)
+    same = types[:, None] == names
+    a, b = mean[same], np.nanmin(np.where(same, np.nan, mean), axis=1)
     return (b - a) / np.maximum(np.maximum(a, b), 1e-12)
 
 
@@ -159,8 +159,8 @@ def measure(X: Any, types: Any, levels: Any, contents: Any, bootstrap: int = 500
 
 def _within(W: Array, read: Array, levels: Array, types: Array, names: Array) -> Array:
     """Mean over types of the weighted Spearman (B,); a type read as constant counts as 0: levels not told apart."""
-    spearman, own = METRICS["srocc"].weighted, [types == t for t in names]
-    per_type = [spearman(W[:, use], read[use], levels[use].astype(float)) for use in own]
+    spearman, of_type = METRICS["srocc"].weighted, [types == t for t in names]
+    per_type = [spearman(W[:, use], read[use], levels[use].astype(float)) for use in of_type]
     return np.nan_to_num(np.array(per_type)).mean(0)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from gmiqa.data.pictures import Pictures
 from gmiqa_core.errors import UserError
 
-FAILURES = (ValueError, RuntimeError, OSError)  # of one base model; UserError and torch's out of memory are among them
+FAILURES = (ValueError, RuntimeError, OSError)  # of one base model, UserError and out of memory included
 Fitted = Callable[[Pictures], np.ndarray]
 
 
@@ -28,8 +28,8 @@ class Member:
 class OutOfFold:
     """What the members say of the training pictures (rows x members), and the models behind it.
 
-    table       of each picture, by the model that did not see it
-    in_sample   of each picture, by the models that were trained on it: what nobody should stack on
+    table       predictions of each picture by the model that did not see it
+    in_sample   predictions of each picture by the models that were trained on it, which nobody should stack
     failed      name -> reason, for members that are left out
     """
 
@@ -62,7 +62,7 @@ def out_of_fold(members: Sequence[Member], pictures: Pictures, folds: int = 3,
                 groups: Sequence | np.ndarray | None = None, seed: int = 0) -> OutOfFold:
     """Fit every member once per fold, on the other folds; no fold divides one of `groups` (n labels).
 
-    A member that fails, or whose predictions are no numbers, is named in `failed`; the others' work is kept.
+    A member that fails, or whose predictions are not numbers, is named in `failed`; the others' work is kept.
     """
     n, parts = len(pictures), fold_rows(len(pictures), folds, groups, seed)
     table, in_sample = {}, {}
@@ -78,7 +78,7 @@ def out_of_fold(members: Sequence[Member], pictures: Pictures, folds: int = 3,
                 seen[rest] += model(pictures[rest]) / (folds - 1)
                 models.append(model)
             if not np.isfinite(unseen).all():
-                raise UserError(f"{(~np.isfinite(unseen)).sum()} of {n} predictions are no numbers")
+                raise UserError(f"{(~np.isfinite(unseen)).sum()} of {n} predictions are not numbers")
         except FAILURES as error:
             failed[member.name] = str(error) or type(error).__name__
             continue

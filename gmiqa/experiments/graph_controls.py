@@ -1,4 +1,5 @@
-"""Does the relation between pictures help? One trained network with its edges taken away, against its single judgments.
+"""Does the relation between pictures help? A trained network against itself without edges, and against
+its judgments of single pictures.
 
     crops = several_crops(contents, 96)                          # pictures of unseen contents, three crops of each
     table = controls(model, all_nodes(model, crops.images), crops, known)
@@ -6,8 +7,8 @@
 
 Controls leave the network as it is and change its edges: none (A = I), all equal, shuffled. References have no edges at
 all: the log-probabilities of the single pictures added up, their own levels, the nodes V alone. The pictures of a type
-are drawn independently of each other, so what each of them says alone, added up, is all that there is to know about
-their type once that is said well: the sum is the bar, not the mean of single codes.
+are drawn independently of each other. So if each picture alone is read well, the sum of what they say is all that there
+is to know about their type: the graph's code has to beat this sum, not the mean of single codes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import torch
 from torch import Tensor
 
 from gmiqa import evaluate
-from gmiqa.data.synthetic import Content, test_batches
-from gmiqa.data.synthetic.contents import at_least, crop_at
+from gmiqa.data.synthetic import Reference, test_batches
+from gmiqa.data.synthetic.pristine import at_least, crop_at
 from gmiqa.experiments.graph_probe import neighbours
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
@@ -39,15 +40,17 @@ CLAIMS = {
     ("score", MEAN): "The picture's own edge makes its score better",
 }  # fmt: skip
 METRIC = {"type": "srocc", "neighbour": "srocc", "level": "rmse", "severity": "rmse", "score": "srocc"}  # direction
+MARGIN = {"type": 0.02, "neighbour": 0.02, "level": 0.01, "severity": 0.01, "score": 0.02}  # what would matter
 # The losses of the paper alone, as settings: on free codes as in its text, and on codes of length 1.
 PAPER_LOSSES = {"graph_classify": 0.0, "graph_quality": 0.0, "level_loss": "sampled_mse"}
 ARMS = {"paper": {**PAPER_LOSSES, "graph_normalise_codes": False}, "paper_unit": {**PAPER_LOSSES,
         "graph_normalise_codes": True}}  # fmt: skip
+UNIT = "groups of contents"
 CENTRE = (0.5, 0.5)
 PLACES = ((0.5, 0.0), CENTRE, (0.5, 1.0))  # of the crops: left, centre, right
 
 
-def several_crops(contents: Sequence[Content], crop: int, **options: Any) -> Batch:
+def several_crops(contents: Sequence[Reference], crop: int, **options: Any) -> Batch:
     """Every (type, level) of every content, distorted once and cropped at three places: so two contents hold thirty
     pictures of a type, enough for a graph of 16 without a picture twice. Options of synthetic.test_batches."""
     parts = []
@@ -84,16 +87,16 @@ def graphs_of(batch: Batch, n: int, graphs: int, group: int, seed: int) -> pd.Da
 
 def changed(E: Tensor, how: str, seed: int = 0) -> Tensor:
     """Edges (...,N,N,w) as trained, with all edges equal to their graph's mean, or shuffled over the pairs i < j and
-    over the diagonal, so that a graph keeps the edges it has, but not where."""
+    over the diagonal, so that a graph keeps its edges, but not their places."""
     if how == "as trained":
         return E
     if how == "all equal":
         return E.mean((-3, -2), keepdim=True).expand_as(E)
     n, generator = E.shape[-2], torch.Generator().manual_seed(seed)
     i, j = torch.triu_indices(n, n, 1)
-    order, own = torch.randperm(len(i), generator=generator), torch.randperm(n, generator=generator)
+    order, loops = torch.randperm(len(i), generator=generator), torch.randperm(n, generator=generator)
     result, k = E.clone(), torch.arange(n)
-    result[..., k, k, :] = E[..., own, own, :]
+    result[..., k, k, :] = E[..., loops, loops, :]
     result[..., i, j, :] = result[..., j, i, :] = E[..., i[order], j[order], :]
     return result
 
@@ -114,8 +117,8 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
     model.eval()
     table = graphs_of(batch, n, graphs, group, seed)
     members = torch.from_numpy(np.stack(table["members"].to_list())).to(V.device)
-    own, truth = model.level(V[:, None])[0].flatten(), batch.severity.to(V.device)
-    level, codes, named = {ALONE: own[members]}, {}, {}
+    single, truth = model.level(V[:, None])[0].flatten(), batch.severity.to(V.device)
+    level, codes, named = {ALONE: single[members]}, {}, {}
     for arm in edges:
         parts = [_read(model, V[m], arm, seed) for m in members.split(64)]
         codes[arm], level[arm] = (torch.cat(x) for x in zip(*parts, strict=True))
@@ -141,15 +144,22 @@ def controls(model: GMIQA, V: Tensor, batch: Batch, known: Sequence[int], n: int
 def gains(table: pd.DataFrame, arm: str = OWN) -> pd.DataFrame:
     """Every outcome of an arm minus that of every other arm, paired over the units; tables of several networks, one
     below the other, are averaged over the networks first. Columns outcome, against, value, other, delta, low, high,
-    answer (better, worse, undecided), n."""
+    answer, n, margin, p."""
     rows = []
     for outcome, part in table.groupby("outcome", sort=False):
         wide = part.pivot_table(index="unit", columns="arm", values="value", sort=False)
         for other in [a for a in wide.columns if a != arm and arm in wide]:
-            answer = evaluate.paired(wide[arm] - wide[other], METRIC[outcome], over="groups of contents")
+            answer = evaluate.paired(wide[arm] - wide[other], METRIC[outcome], over=UNIT, margin=MARGIN[outcome])
             rows.append((outcome, other, wide[arm].mean(), wide[other].mean(), answer.delta, answer.low, answer.high,
-                         answer.outcome, answer.n))
-    return pd.DataFrame(rows, columns=["outcome", "against", "value", "other", "delta", "low", "high", "answer", "n"])
+                         answer.outcome, answer.n, answer.margin, answer.p))
+    return pd.DataFrame(rows, columns=["outcome", "against", "value", "other", "delta", "low", "high", "answer", "n",
+                                       "margin", "p"])
+
+
+def as_claim(answer: Any) -> dict[str, Any]:
+    """A row of `gains` as stage.claim takes it."""
+    return {"value": f"{answer.delta:+.3f}", "outcome": evaluate.verdict(answer.answer), "n": answer.n, "unit": UNIT,
+            "low": answer.low, "high": answer.high, "p": answer.p, "margin": answer.margin}
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -171,15 +181,15 @@ def _by_unit(outcome: str, arm: str, unit: np.ndarray, values: np.ndarray) -> li
 
 def _scores(model: GMIQA, V: Tensor, batch: Batch, table: pd.DataFrame) -> list[tuple]:
     """SROCC of each unit's pictures, each a graph of one; the ridges are fitted on the other units' pictures."""
-    x, own = V[:, : model.config["node_width"]], model.edges(V[:, None])[:, 0, 0]
+    x, loop = V[:, : model.config["node_width"]], model.edges(V[:, None])[:, 0, 0]
     quality = batch.quality.to(V.device)
-    predictions = {OWN: model.score_head(torch.cat([x, own], -1))[0],
-                   MEAN: model.score_head(torch.cat([x, own.mean(0).expand_as(own)], -1))[0]}
+    predictions = {OWN: model.score_head(torch.cat([x, loop], -1))[0],
+                   MEAN: model.score_head(torch.cat([x, loop.mean(0).expand_as(loop)], -1))[0]}
     pictures = {u: torch.from_numpy(np.unique(np.concatenate(part["members"].to_list()))).to(V.device)
                 for u, part in table.groupby("unit")}
     rows = [("score", arm, u, evaluate.srocc(y[p], quality[p])) for arm, y in predictions.items()
             for u, p in pictures.items()]
-    for arm, inputs in ((V_ALONE, x), (V_AND_OWN, torch.cat([x, own], -1))):
+    for arm, inputs in ((V_ALONE, x), (V_AND_OWN, torch.cat([x, loop], -1))):
         for u, p in pictures.items():
             others = torch.cat([q for w, q in pictures.items() if w != u])
             rows.append(("score", arm, u, evaluate.srocc(_ridge(inputs[others], quality[others], inputs[p]),

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
+from gmiqa_core.graph import geometric, type_adjacency
 from gmiqa_core.losses import level_loss
 from gmiqa_core.network import GMIQA, build
 
@@ -104,8 +106,8 @@ def watch(batch: Batch, sizes: Sequence[int] = (1, 16), **options: Any) -> Calla
 
 def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: int = 400, lr: float = 3e-3,
                        seed: int = 0) -> GMIQA:
-    """A copy of `model` whose level branch alone is trained anew on the fixed nodes V (n,d) of `batch`, each a graph of
-    one: what a loss does to sigma, everything else being equal."""
+    """A copy of `model` with only its level branch trained anew, on the fixed nodes V (n,d) of `batch`, each a graph of
+    one. It shows what a loss does to sigma, with everything else equal."""
     torch.manual_seed(seed)
     copy = build(**model.config).to(V.device)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("level_branch.")}
@@ -117,6 +119,34 @@ def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: 
         level_loss(loss, mu, sigma, batch.severity.to(V.device), batch.spread.to(V.device)).backward()
         optimizer.step()
     return copy
+
+
+def sigmas(model: GMIQA, V: Tensor, batch: Batch, loss: str, seed: int = 0) -> pd.DataFrame:
+    """Sigma under a loss: the level branch refitted on the nodes V of half of the contents, asked about the others.
+    Columns type, level, content, spread, sigma."""
+    half = batch.content % 2 == 0
+    refitted = refit_level_branch(model, V[half], batch[half], loss, seed=seed)
+    rest = batch[~half].to("cpu")
+    with torch.no_grad():
+        sigma = refitted.level(V[~half][:, None])[1][:, 0].cpu()
+    return pd.DataFrame({"type": rest.type, "level": rest.level, "content": rest.content, "spread": rest.spread,
+                         "sigma": sigma})
+
+
+def smoothing(model: GMIQA, V: Tensor, seed: int = 0) -> pd.DataFrame:
+    """edge_variance of graphs of 4, 16 and 64 of the nodes V, in the trained network and in deeper ones at their random
+    start, with and without a residual: DataFrame network, residual, N, layer, variance."""
+    rows = []
+    for n in (4, 16, 64):
+        chosen = V[np.random.default_rng(seed).permutation(np.resize(np.arange(len(V)), n))]
+        for residual in (False, True):
+            start = build(**{**model.config, "edge_residual": residual}).to(V.device)
+            for depth in (5,) if residual else (5, None):
+                values = edge_variance(start if depth else model, chosen, depth, seed)
+                name, has = ("random start, 5 layers", residual) if depth else ("this network, trained",
+                                                                                 model.config["edge_residual"])
+                rows += [dict(network=name, residual=has, N=n, layer=k, variance=v) for k, v in enumerate(values)]
+    return pd.DataFrame(rows)
 
 
 @torch.no_grad()
@@ -136,3 +166,21 @@ def _read(model: GMIQA, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     E = model.edges(V) if model.config["graph"] == "full" else None
     mu, sigma = model.level(V, E)
     return model.type_code(V, E).cpu(), mu.cpu(), sigma.cpu()
+
+
+def distortion_graph(V: Tensor, E: Tensor, adjacency: str = "mean", **per_node: Tensor | list) -> Any:
+    """One graph as torch_geometric Data to look at, save and draw: x (N,node_width), edge_index (2,N*N),
+    edge_attr (N*N,edge_width), edge_cosine (N*N) before the GCN, edge_weight (N*N) of the type branch's adjacency, and
+    whatever is given `per_node`, for example level=, severity=, content=, image=.
+    """
+    n = len(V)
+    unit = F.normalize(V.detach(), dim=-1)
+    index = torch.stack([torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)])
+    return geometric("data").Data(
+        x=V.detach().cpu(),
+        edge_index=index,
+        edge_attr=E.detach().reshape(n * n, -1).cpu(),
+        edge_cosine=(unit @ unit.T).flatten().cpu(),
+        edge_weight=type_adjacency(E.detach(), adjacency).flatten().cpu(),
+        **per_node,
+    )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from gmiqa import baselines
 from gmiqa.data.pictures import Pictures
-from gmiqa.experiments.folds import FAILURES, Fitted, Member
+from gmiqa.evaluate import Comparison, compare, repeated, srocc
+from gmiqa.evaluate.protocols import units
+from gmiqa.experiments.folds import FAILURES, Fitted, Member, OutOfFold, out_of_fold
+from gmiqa.experiments.stacking import Stack
+from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core.errors import UserError
 from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
 
@@ -21,8 +27,29 @@ TALKATIVE = 200  # shorter trainings than this print nothing
 
 
 @dataclass(frozen=True)
+class Judge:
+    """Compares predictions of the same test pictures, (n,) or (seeds, n): seeds and whole contents are random."""
+
+    pictures: Pictures
+    bootstrap: int
+    seed: int
+    margin: float
+
+    def compared(self, a: np.ndarray, b: np.ndarray) -> Comparison:
+        """SROCC of a against b."""
+        return compare(a, b, self.pictures.quality.numpy(), "srocc", units(self.pictures.facts), self.bootstrap,
+                       self.seed, margin=self.margin)
+
+    def intervals(self, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+        """SROCC of each method with its interval."""
+        rows = {name: repeated(values, self.pictures.quality.numpy(), "srocc", units(self.pictures.facts),
+                               self.bootstrap, self.seed) for name, values in predictions.items()}
+        return pd.DataFrame(rows).T[["value", "low", "high", "n"]].astype(float)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """How every network of a comparison is fine-tuned: the same steps, batches and loss for all."""
+    """How all networks of a comparison are fine-tuned: with the same steps, batches and loss."""
 
     folder: Path
     steps: int
@@ -66,7 +93,7 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
         torch.manual_seed(seed)
         begun["random"].append(QualityNetwork(backbone).to(pool.device))
     try:
-        begun["ImageNet"] = [QualityNetwork(backbone, imagenet).to(pool.device) for _ in seeds]
+        begun["ImageNet"] = [base_network(backbone, imagenet).to(pool.device) for _ in seeds]
     except UserError as error:
         reason = str(error)
     for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
@@ -76,10 +103,17 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
     return begun, reason
 
 
+def base_network(backbone: str, weights: str) -> QualityNetwork:
+    """The base network from torchvision's weights, or MobileNetV2 from a file of its own."""
+    if backbone == "mobilenet_v2" and weights != "imagenet":
+        return QualityNetwork(backbone, f"the ImageNet weights of {Path(weights).name}", MobileNetV2(weights))
+    return QualityNetwork(backbone, weights)
+
+
 def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],
                **options: Any) -> tuple[dict[str, Starts], dict[str, str]]:
-    """`starts` of every backbone, the first with all seeds and the others with one; a backbone that fails is named with
-    its reason and does not lose the others' work."""
+    """`starts` of every backbone, the first with all seeds and the others with one. A backbone that fails is named with
+    the reason, and the work of the others is kept."""
     begun: dict[str, Starts] = {}
     missing: dict[str, str] = {}
     for name in backbones:
@@ -104,8 +138,53 @@ def estimator_member(name: str, make: Callable[[], Any]) -> Member:
     return Member(name, fit)
 
 
+def members(recipe: Recipe, begun: dict[str, Starts], checkpoint: str, device: Any) -> list[Member]:
+    """The base networks under this recipe, a hand-crafted method, and GMIQA where a checkpoint is given."""
+    result = [recipe.member(name, models["quality-aware"][0]) for name, models in begun.items()]
+    result.append(estimator_member("extended NSS + SVR", lambda: baselines.make("nss_svr")))
+    return result + ([gmiqa_member(checkpoint, device)] if checkpoint else [])
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The stack, and the stack whose members were tuned without the quality-aware loss."""
+
+    folded: OutOfFold
+    plain: OutOfFold
+    stack: Stack
+    without_loss: Stack
+
+    @classmethod
+    def fit(cls, make: Callable[[Recipe], list[Member]], recipe: Recipe, train: Pictures, folds: int, drop: float,
+            seed: int) -> Stacked:
+        squared = replace(recipe, weights=(1.0, 0.0), folder=recipe.folder / "squared_error")
+        folded, plain = (out_of_fold(make(r), train, folds, units(train.facts), seed) for r in (recipe, squared))
+        stacks = (Stack(drop=drop).fit(part.table, train.quality.numpy()) for part in (folded, plain))
+        return cls(folded, plain, *stacks)
+
+    def methods(self, pictures: Pictures) -> dict[str, np.ndarray]:
+        """The stack, what it is made of, and the stack without each of its parts, on other pictures."""
+        table = self.folded.predict(pictures)
+        return {"stack": self.stack.predict(table), "without the meta-learner (mean)": table.mean(axis=1).to_numpy(),
+                "without the quality-aware loss": self.without_loss.predict(self.plain.predict(pictures)),
+                **{name: table[name].to_numpy() for name in table}}
+
+    def in_sample(self, train: Pictures, test: Pictures, drop: float) -> pd.DataFrame:
+        """SROCC that each way of fitting the stack claims on its own pictures, and what it reaches on others."""
+        scores, truth = train.quality.numpy(), test.quality.numpy()
+        biased, unseen = Stack(drop=drop).fit(self.folded.in_sample, scores), self.folded.predict(test)
+        table = pd.DataFrame([
+            ("in sample", "claimed", srocc(biased.predict(self.folded.in_sample), scores)),
+            ("in sample", "on the test", srocc(biased.predict(unseen), truth)),
+            ("out of fold", "claimed", srocc(self.stack.predict(self.folded.table), scores)),
+            ("out of fold", "on the test", srocc(self.stack.predict(unseen), truth)),
+        ], columns=["fitted", "judged", "SROCC"])
+        return table.pivot(index="fitted", columns="judged", values="SROCC").assign(n_train=len(train),
+                                                                                    n_test=len(test))
+
+
 def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
-    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that it is stacked on."""
+    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that the stack learns from."""
 
     def fit(pictures: Pictures, tag: str) -> Fitted:
         from gmiqa_core import checkpoints, prediction

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from torch import Tensor
 
-from gmiqa.data.pictures import Decoded
+from gmiqa.data.images import Decoded
 from gmiqa_core.network import GMIQA
 from gmiqa_core.prediction import predict
 

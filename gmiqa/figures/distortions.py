@@ -59,7 +59,7 @@ def contact_sheet(pictures: Sequence[Tensor]) -> Any:
 
 
 def _short(title: str) -> str:
-    """Without a long remark in brackets."""
+    """A title without a long remark in brackets."""
     name, _, remark = title.partition(" (")
     return title if len(remark) < 8 else name
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEVEL_MARKERS = ("o", "^", "s", "D", "X")  # level 1 to 5, growing, so that a print in grey still tells them apart
+LEVEL_MARKERS = ("o", "^", "s", "D", "X")  # levels 1 to 5, growing, so that they can be told apart in a grey print, too
 GREY = "#d5d9de"
 
 
@@ -40,8 +40,8 @@ def _points(ax: Axes, Y: np.ndarray, levels: np.ndarray, colours: Any, use: np.n
 
 
 def _colours(types: np.ndarray) -> np.ndarray:
-    of = {i: GROUP_COLOURS[group] for group, ids in GROUPS.items() for i in ids}
-    return np.array([of[int(t)] for t in types])
+    by_type = {i: GROUP_COLOURS[group] for group, ids in GROUPS.items() for i in ids}
+    return np.array([by_type[int(t)] for t in types])
 
 
 def _legends(figure: Figure, groups: bool = True, levels: bool = True) -> None:
@@ -74,7 +74,7 @@ def maps(panels: dict[str, np.ndarray], types: np.ndarray, levels: np.ndarray) -
 
 
 def common_axes(panels: dict[str, np.ndarray], types: np.ndarray, levels: np.ndarray) -> Figure:
-    """Like `maps`, with the same limits in every panel: what moved is seen as moved."""
+    """Like `maps`, with the same limits in every panel, so that one sees what has moved."""
     figure = maps(panels, types, levels)
     Y = np.concatenate(list(panels.values()))
     middle, half = (Y.max(0) + Y.min(0)) / 2, (Y.max(0) - Y.min(0)).max() / 2 * 1.05
@@ -92,10 +92,10 @@ def groups(Y: np.ndarray, types: np.ndarray, levels: np.ndarray) -> Figure:
     with style(0.88):
         figure, axes = plt.subplots(2, 4, figsize=(9, 6.4))
         for ax, (group, ids) in zip(axes.flat, GROUPS.items(), strict=False):
-            own = np.isin(types, ids)
-            ax.scatter(Y[~own, 0], Y[~own, 1], s=4, c=GREY, linewidths=0, zorder=1)
+            inside = np.isin(types, ids)
+            ax.scatter(Y[~inside, 0], Y[~inside, 1], s=4, c=GREY, linewidths=0, zorder=1)
             colour = {i: PALETTE[k % len(PALETTE)] for k, i in enumerate(ids)}
-            _points(ax, Y, levels, np.array([colour.get(int(t), GREY) for t in types]), own)
+            _points(ax, Y, levels, np.array([colour.get(int(t), GREY) for t in types]), inside)
             _bare(ax, group)
             names = [Line2D([], [], ls="", marker="o", ms=5, color=colour[i], label=_short(i)) for i in ids]
             ax.legend(handles=names, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=1, handletextpad=0.1,
@@ -128,7 +128,7 @@ def values(Y: np.ndarray, levels: np.ndarray, columns: dict[str, np.ndarray]) ->
 
 
 def strip(panels: dict[tuple[int, int], np.ndarray], types: np.ndarray) -> Figure:
-    """Small maps for (neighbours, seed): what stays over both is the codes', what does not is the map's."""
+    """Small maps for (neighbours, seed): what stays over both belongs to the codes, the rest belongs to the map."""
     import matplotlib.pyplot as plt
 
     rows, columns = (sorted({key[k] for key in panels}) for k in (0, 1))
@@ -167,7 +167,7 @@ def numbers(table: pd.DataFrame) -> Figure:
 
 
 def pictures(Y: np.ndarray, chosen: np.ndarray, images: np.ndarray, titles: list[str], colours: list[str]) -> Figure:
-    """All points in grey, and at `chosen` ones their pictures (k,h,w,3), framed in the colour of their group."""
+    """All points in grey; the `chosen` ones with their pictures (k,h,w,3), framed in the colour of their group."""
     import matplotlib.pyplot as plt
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 

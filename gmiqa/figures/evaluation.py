@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OUTCOME = {"better": ("^", PALETTE[0]), "worse": ("v", PALETTE[3]), "undecided": ("o", MUTED)}
+OUTCOME = {"better": ("^", PALETTE[0]), "worse": ("v", PALETTE[3]), "no difference": ("s", PALETTE[2]),
+           "undecided": ("o", MUTED)}  # fmt: skip
 
 
 def _intervals(ax: Axes, y: np.ndarray, table: pd.DataFrame, colour: str, marker: str = "o", label: str = "") -> None:
@@ -124,7 +125,7 @@ def worst(pictures: list[np.ndarray], captions: list[str], columns: int = 4) -> 
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Left the SROCC of every row, right its difference to the row it is held against; triangles are decided."""
+    """Left the SROCC of every row, right its difference to the row it is compared with; triangles are decided."""
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 

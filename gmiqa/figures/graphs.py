@@ -17,9 +17,9 @@ LAYOUT = 1.0  # radius of the circle of nodes
 
 def graph(data: Any, title: str) -> Any:
     """A distortion graph twice, its pictures on a circle: lines before the GCN are cosines of nodes, after it the mean
-    over the edge's channels. Darker and wider is larger, each panel on its own scale, which its colour bar gives.
+    over the edge's channels. Darker and wider means larger. Each panel has its own scale, which its colour bar gives.
 
-    data    graph.distortion_graph(..., image=(N,3,h,w), level=(N,))
+    data    graph_probe.distortion_graph(..., image=(N,3,h,w), level=(N,))
     """
     import matplotlib.pyplot as plt
 
@@ -34,7 +34,7 @@ def graph(data: Any, title: str) -> Any:
 
 
 def edges(data: Any, title: str) -> Any:
-    """The same numbers as two (N,N) tables, nodes in the order of their level."""
+    """The same numbers as two (N,N) tables, with the nodes in the order of their levels."""
     import matplotlib.pyplot as plt
 
     order = np.argsort(_list(data.level), kind="stable")

@@ -12,7 +12,7 @@ from gmiqa.figures.style import INK, MUTED, PALETTE, REPORT_WIDTH, style
 
 
 def temperatures(x: np.ndarray, y: np.ndarray, values: Mapping[float, float], exact: float, chosen: float) -> Any:
-    """Soft against exact Spearman over the temperature, beside the scores that it was computed on; `chosen` is ours."""
+    """Soft and exact Spearman over the temperature, beside the scores that they were computed on; `chosen` is ours."""
     import matplotlib.pyplot as plt
 
     with style():

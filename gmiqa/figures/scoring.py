@@ -51,7 +51,7 @@ def score_figure(name: str, picture: Tensor, score: Score, quality_map: QualityM
 
 
 def explorer_figure(title: str, pictures: list[Tensor], scores: list[Score], group: str) -> Any:
-    """A type's levels side by side above the curve of their scores; level 0 is the picture as it is."""
+    """A type's levels side by side, above the curve of their scores; level 0 is the picture as it is."""
     import matplotlib.pyplot as plt
 
     with style():
@@ -105,7 +105,7 @@ def ranking_figure(names: list[str], pictures: list[Tensor], scores: list[Score]
 
 
 def _square(picture: Tensor) -> Tensor:
-    """The middle of a picture, so that a grid of them is even."""
+    """The middle of a picture, so that all pictures in a grid have one size."""
     side = min(picture.shape[1:])
     top, left = (picture.shape[1] - side) // 2, (picture.shape[2] - side) // 2
     return picture[:, top : top + side, left : left + side]

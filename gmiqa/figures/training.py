@@ -1,4 +1,4 @@
-"""Figures of the three trainings: live curves, tasks, adaptation to held-out types, predictions with their spread."""
+"""Figures of the three trainings: live curves, tasks, adaptation to held-out types, predictions with their sigma."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def curves(metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, Sequence[st
 
 
 def task(support: Any, query: Any, name: str, shown: int = 8) -> Any:
-    """Pictures of a task: support above, query below, each with its label (quality in [0,1])."""
+    """Pictures of a task: support above and query below, each with its label (quality in [0,1])."""
     import matplotlib.pyplot as plt
 
     with style():
@@ -95,44 +95,49 @@ def task(support: Any, query: Any, name: str, shown: int = 8) -> Any:
     return figure
 
 
-def adaptation(rows: pd.DataFrame, arms: Sequence[str], metrics: Mapping[str, str]) -> Any:
-    """Mean over episodes against inner steps: a column per number of labelled pictures, a row per metric.
+def adaptation(rows: pd.DataFrame, metrics: Mapping[str, str], floor: str = "label mean") -> Any:
+    """Mean over (type, seed) against inner steps: a column per number of labelled pictures, a row per metric.
 
-    rows       arm, shots, step, episode and the metrics' columns
+    rows       arm, type, seed, shots, step and the metrics' columns; of `share` the geometric mean is drawn
     metrics    column -> axis label
-    The band is the 95 % interval of the mean over trained networks (t distribution), where there are three or more.
+    floor      the arm that is drawn as a thin line, without a band
+    The band is the 95 % interval of the mean over pairs of type and seed (t distribution), where there are three.
     """
     import matplotlib.pyplot as plt
 
     shots = sorted(rows["shots"].unique())
+    names = [arm for arm in rows["arm"].unique() if arm != floor]
     with style():
-        figure, axes = plt.subplots(len(metrics), len(shots), figsize=(REPORT_WIDTH, 2.5 * len(metrics)), squeeze=False,
+        figure, axes = plt.subplots(len(metrics), len(shots), figsize=(REPORT_WIDTH, 2.7 * len(metrics)), squeeze=False,
                                     sharex=True, sharey="row")
         for row, (metric, label) in enumerate(metrics.items()):
             for ax, n in zip(axes[row], shots, strict=True):
-                for colour, dashes, arm in zip(PALETTE, ("-", "--", ":"), arms, strict=False):
+                for number, arm in enumerate(names):
                     part = rows[(rows["arm"] == arm) & (rows["shots"] == n)]
-                    mean, half = _mean_and_half_width(part, metric)
-                    ax.plot(mean.index, mean, dashes, color=colour, label=arm)
-                    ax.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
+                    mean, low, high = _mean_and_interval(part, metric)
+                    ax.plot(mean.index, mean, ("-", "--", ":", "-.")[number % 4], color=PALETTE[number], label=arm)
+                    ax.fill_between(mean.index, low, high, color=PALETTE[number], alpha=0.15, linewidth=0)
+                ax.axhline(1.0 if metric == "share" else 0.0, color=MUTED, linewidth=1, label=floor)
                 if row == 0:
                     ax.set_title(f"{n} labelled pictures")
                 if row == len(metrics) - 1:
                     ax.set_xlabel("adaptation steps")
             axes[row, 0].set_ylabel(label)
-            if metric == "rmse":
-                axes[row, 0].set_ylim(bottom=0)
-        axes[0, -1].legend()
+            if metric == "share":  # an arm that starts far off must not flatten the curves of the others
+                axes[row, 0].set_ylim(0.5, min(2.0, max(1.2, axes[row, 0].get_ylim()[1])))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _mean_and_half_width(part: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
+def _mean_and_interval(part: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series, pd.Series]:
     from scipy.stats import t
 
-    networks = part.groupby(["step", "seed"])[metric].mean().unstack("seed")
-    n = networks.shape[1]
-    half = networks.std(axis=1, ddof=1) / np.sqrt(n) * t.ppf(0.975, n - 1) if n > 2 else networks.mean(axis=1) * 0
-    return networks.mean(axis=1), half
+    units = part.set_index(["step", "type", "seed"])[metric].unstack(["type", "seed"])
+    units = np.log(units) if metric == "share" else units
+    mean, n = units.mean(axis=1), units.shape[1]
+    half = units.std(axis=1, ddof=1) / np.sqrt(n) * t.ppf(0.975, n - 1) if n > 2 else mean * 0
+    low, high = mean - half, mean + half
+    return (np.exp(mean), np.exp(low), np.exp(high)) if metric == "share" else (mean, low, high)
 
 
 def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judged: pd.DataFrame | None = None,
@@ -140,7 +145,7 @@ def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judge
     """Predicted against true score with sigma as error bar, at most `most` pictures; and the calibration of sigma.
 
     frame    quality, mu, sigma in [0,1], and optionally a column `groups` that colours the points
-    judged   what calibration is judged on, where quality is a mean over many pictures; default: frame
+    judged   what calibration is judged on; needed where `quality` is a mean over many pictures (default: frame)
     Calibration: the share of pictures whose score lies within k sigma of the prediction, against a Gaussian's share.
     """
     import matplotlib.pyplot as plt
@@ -168,7 +173,7 @@ def predicted(frame: pd.DataFrame, target: str, groups: str | None = None, judge
 
 
 def coverage(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Expected and observed share of scores within the central interval of N(mu, sigma), for nine intervals."""
+    """Expected and observed shares of scores within the central interval of N(mu, sigma), for nine intervals."""
     from scipy.stats import norm
 
     expected = np.linspace(0.1, 0.9, 9)

@@ -14,12 +14,13 @@ from typing import Any
 from gmiqa.report import formulas
 from gmiqa.runs.provenance import repository_root
 
+PARAMETERS = {"parameters", "injected-parameters"}  # the tags of papermill's cells
 LARGE = 250_000  # bytes above which a picture in a page is compressed
 OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))")
 
 
 def page(title: str, body: str) -> str:
-    """A complete page; everything that it shows is in it."""
+    """A complete page, which holds everything that it shows."""
     look = (Path(__file__).with_name("look.css")).read_text(encoding="utf-8")
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
@@ -45,7 +46,7 @@ def as_data(path: Path) -> str:
 
 
 def smaller(png: bytes) -> tuple[bytes, str]:
-    """A PNG as it is, or as WebP where it is large and that helps: pictures made of photographs."""
+    """A PNG as it is, or as WebP if it is large and that makes it smaller, as with photographs."""
     if len(png) < LARGE:
         return png, "png"
     from PIL import Image
@@ -55,7 +56,7 @@ def smaller(png: bytes) -> tuple[bytes, str]:
 
 
 def number(value: Any) -> str:
-    """A value as a reader wants it: three decimals below ten, fewer above, a minus that is one."""
+    """A value as a reader wants it: three decimals below ten, fewer above, and a true minus sign."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -74,7 +75,7 @@ def _digits(value: float) -> str:
 
 
 def table(frame: Any, index: int = 0, caption: str = "", kind: str = "") -> str:
-    """A DataFrame whose first ``index`` columns are row headings; numbers stand right."""
+    """A DataFrame whose first ``index`` columns are row headings; numbers are aligned to the right."""
     import pandas as pd
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c]) for c in frame]
     mark = [' class="n"' if is_number else "" for is_number in numeric]
@@ -103,11 +104,15 @@ def first_words(notebook: Path) -> tuple[str, str]:
 
 
 def notebook_page(notebook: Path, to: Path) -> Path:
-    """An executed notebook as a page in the report's look, widgets left out, pictures recompressed."""
+    """An executed notebook as a page in the report's look, widgets left out, pictures recompressed.
+
+    The cells that set parameters are left out as well: the first cell prints all of them, with their sources.
+    """
     import nbformat
     from nbconvert import HTMLExporter  # imported late: it takes a second
 
     shown = formulas.drawn(nbformat.read(notebook, 4))
+    shown.cells = [cell for cell in shown.cells if not PARAMETERS & set(cell.metadata.get("tags", []))]
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
     body = re.sub(r'data:image/png;base64,([A-Za-z0-9+/=\s]+)', _recompressed, body)
     body = re.sub(r'<script type="application/vnd\.jupyter\.widget.*?</script>', "", body, flags=re.S)
@@ -117,6 +122,6 @@ def notebook_page(notebook: Path, to: Path) -> Path:
     return to
 
 
-def _recompressed(found: re.Match[str]) -> str:
-    content, kind = smaller(base64.b64decode(found[1]))
+def _recompressed(match: re.Match[str]) -> str:
+    content, kind = smaller(base64.b64decode(match[1]))
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

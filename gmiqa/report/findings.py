@@ -13,7 +13,7 @@ from gmiqa.runs import provenance
 from gmiqa.runs.order import LAST, NEEDS
 from gmiqa.runs.plan import shown
 
-# What the first screen shows: the first of these that are there. Names are patterns; the words say what a number is.
+# What the first screen shows: the first of these that exist. Names are patterns; the words say what a number is.
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("70_embeddings", "before_after", ""), ("70_embeddings", ".*", ""), ("50_evaluation", ".*", ""),
     ("40_fine_tuning", "predicted", ""), ("00_start_here", ".*", ""), ("20_meta_pretraining", ".*", ""),
@@ -26,6 +26,11 @@ NUMBERS: tuple[tuple[str, str, str], ...] = (
     ("80_metaqap", "stack_srocc", ""), ("30_distortion_graphs", "type_accuracy_.*", ""), ("50_evaluation", ".*", ""),
     ("60_ablations", ".*", ""), ("70_embeddings", ".*", ""), ("30_distortion_graphs", ".*", ""),
     ("20_meta_pretraining", ".*", ""), ("10_data_and_distortions", ".*", ""), ("00_start_here", ".*", ""))
+
+# What is known of a claim: what stage.claim registers, and its outcome after Holm's correction over its family.
+CLAIM = ("claim", "source", "outcome", "value", "low", "high", "margin", "n", "unit", "runs", "p", "p_holm", "family",
+         "nominal", "evidence", "stage")
+STUDY = Path("outputs/gallery/findings.csv")  # claim, metric, value, low, high, margin, n, unit, runs, outcome, command
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Part:
         return self.record.get(kind, []) if self.record else []
 
     def notebook(self) -> str:
-        """Relative path of its executed notebook: the page if there is one; empty if it ran outside the chain."""
+        """Relative path of its executed notebook, or of that one's page if there is one; empty if it ran by hand."""
         for ending in ("html", "ipynb"):
             if (self.folder / f"{self.name}.{ending}").exists():
                 return f"{self.name}/{self.name}.{ending}"
@@ -62,26 +67,81 @@ def collect(run: Path, notebooks: Path | None = None) -> list[Part]:
 
 def pick(parts: list[Part], kind: str, wanted: tuple[tuple[str, str, str], ...], count: int
          ) -> list[tuple[Part, dict[str, Any], str]]:
-    """The first ``count`` entries that exist, in the order wanted: the stage, the entry, what to call it."""
+    """The first ``count`` entries that exist, in the order of `wanted`: the stage, the entry, what to call it."""
     by_name = {part.name: part for part in parts}
-    found: list[tuple[Part, dict[str, Any], str]] = []
+    picked: list[tuple[Part, dict[str, Any], str]] = []
     for stage, pattern, words in wanted:
         matching = [e for e in by_name[stage].entries(kind) if re.fullmatch(pattern, e["name"])]
-        if matching and len(found) < count and all(matching[0] is not entry for _, entry, _ in found):
-            found.append((by_name[stage], matching[0], words or matching[0].get("text") or matching[0]["name"]))
-    return found
+        if matching and len(picked) < count and all(matching[0] is not entry for _, entry, _ in picked):
+            picked.append((by_name[stage], matching[0], words or matching[0].get("text") or matching[0]["name"]))
+    return picked
 
 
-def claims(parts: list[Part]) -> Any:
-    """Every registered claim: DataFrame with claim, source, value, outcome, n, evidence, stage."""
+def claims(parts: list[Part], study: Path | None = None) -> Any:
+    """Every registered claim, judged within its family: DataFrame with the columns CLAIM.
+
+    Where the repository has the findings of the study, a column ``study`` holds what it says of the same claim.
+    """
     import pandas as pd
-    rows = [{**claim, "stage": part.name} for part in parts for claim in part.entries("claims")]
-    return pd.DataFrame(rows, columns=["claim", "source", "value", "outcome", "n", "evidence", "stage"])
+
+    from gmiqa.evaluate.claims import judged
+    entries = [{**claim, "stage": part.name} for part in parts for claim in part.entries("claims")]
+    frame = judged(pd.DataFrame(entries, columns=[c for c in CLAIM if c not in ("p_holm", "nominal")]))[list(CLAIM)]
+    frame = frame.astype({**dict.fromkeys(("n", "runs"), "Int64"),
+                          **dict.fromkeys(("low", "high", "margin", "p"), float)})
+    of_study = studied(study or provenance.repository_root() / STUDY)
+    if of_study is not None:
+        frame.insert(list(CLAIM).index("evidence"), "study", [of_study.get(_key(c), "") for c in frame["claim"]])
+    return frame
+
+
+def brief(frame: Any) -> Any:
+    """Claims as a table to read: without the columns that no claim fills."""
+    empty = [c for c in frame if (frame[c].isna() | (frame[c].astype(object) == "")).all()]
+    return frame.drop(columns=[*empty, "nominal"], errors="ignore")
+
+
+def studied(path: Path) -> dict[str, str] | None:
+    """What the study says of each claim, by the claim's text; None if there is no file of it."""
+    import pandas as pd
+    if not path.is_file():
+        return None
+    texts: dict[str, list[str]] = {}
+    for row in records(pd.read_csv(path)):
+        metric = f"{row['metric']} " if row.get("metric") else ""
+        texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}")
+    return {claim: "; ".join(lines) for claim, lines in texts.items()}
+
+
+def records(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a table, None where a cell is empty."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def evidence_text(row: dict[str, Any]) -> str:
+    """A claim's value, interval, margin and count in one line."""
+    interval, margin, count = interval_text(row), row.get("margin"), count_text(row)
+    return ", ".join(text for text in (
+        pages.number(row["value"]) + (f" [{interval}]" if interval else ""),
+        f"margin {pages.number(margin)}" if margin is not None else "", f"n = {count}" if count else "") if text)
+
+
+def count_text(row: dict[str, Any]) -> str:
+    """``24 contents, 8 runs``"""
+    if row["n"] is None:
+        return ""
+    runs = f", {int(row['runs'])} runs" if (row.get("runs") or 1) > 1 else ""
+    return f"{pages.number(int(row['n']))} {row.get('unit') or ''}".rstrip() + runs
+
+
+def _key(claim: str) -> str:
+    return " ".join(claim.casefold().split()).rstrip(".")
 
 
 def counted(outcomes: list[str]) -> str:
     """``3 hold, 1 does not, 2 are undecided at this size and 4 were not run``, from the outcomes themselves."""
     words = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
+             "no difference": ("shows no difference larger than its margin", "show none larger than their margin"),
              "undecided": ("is undecided at this size", "are undecided at this size"),
              "not run here": ("was not run here", "were not run here")}
     texts = [f"{outcomes.count(o)} {words[o][outcomes.count(o) > 1]}" for o in words if outcomes.count(o)]
@@ -89,9 +149,9 @@ def counted(outcomes: list[str]) -> str:
 
 
 def sentence(parts: list[Part]) -> str:
-    """What was found and what was not, in one sentence made of the run's own numbers."""
+    """What the run found and what it did not, in one sentence made of its own numbers."""
     headline = pick(parts, "numbers", NUMBERS, 1)
-    outcomes = [claim["outcome"] for part in parts for claim in part.entries("claims")]
+    outcomes = list(claims(parts)["outcome"])
     others = [part for part in parts if part.name != LAST]
     missing = [part.name for part in others if part.record is None]
     texts = []

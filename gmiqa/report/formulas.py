@@ -1,4 +1,4 @@
-"""TeX in a notebook's text as small pictures, so that its page shows formulas without a network."""
+"""TeX in a notebook's text becomes small pictures, so that its page shows formulas without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZE = 13  # points
 
 
 def drawn(notebook: Any) -> Any:
-    """The same notebook, the formulas of its text cells and of text that its code displayed set as pictures."""
+    """The same notebook, with the formulas of its text cells, and of text that its code displayed, set as pictures."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = in_text(cell.source)
@@ -27,12 +27,12 @@ def drawn(notebook: Any) -> Any:
 
 def in_text(text: str) -> str:
     """Markdown whose formulas are pictures; what is code stays as it is."""
-    return "".join(part if k % 2 else FORMULA.sub(lambda found: picture(found[1]), part)
+    return "".join(part if k % 2 else FORMULA.sub(lambda match: picture(match[1]), part)
                    for k, part in enumerate(CODE.split(text)))
 
 
 def picture(tex: str) -> str:
-    """An <img> that stands on the line, its TeX as alternative text; the TeX itself where it cannot be set."""
+    """An <img> that stands on the line, with its TeX as alternative text; or the TeX itself if it cannot be set."""
     from matplotlib import rc_context
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import math_to_image

@@ -16,20 +16,20 @@ from gmiqa_core.errors import UserError
 
 LIMIT = 10 * 2**20  # bytes, all of it
 WIDTH = 1000  # of a picture, in pixels
-# The gallery may only show pictures that are free to show: the embedded ones.
+# The gallery may show only pictures that anyone may publish: the embedded ones.
 EMBEDDED = {"data": "embedded", "dataset": "synthetic", "pictures": ""}
 
 
 def make(run: Path, to: Path) -> tuple[int, int]:
-    """Write a page and a picture of every notebook, an index and the report; the size in bytes, and how many."""
+    """Write a page and a picture of every notebook, an index and the report; return the bytes and the number."""
     parts = collect(run)
     for part in parts:
         if part.record is None or not (part.folder / f"{part.name}.ipynb").exists():
-            raise UserError(f"{part.name} is not finished in {run}: gmiqa run first")
+            raise UserError(f"{part.name} is not finished in {run}; finish it with gmiqa run first")
         for name, wanted in EMBEDDED.items():
-            found = part.record["parameters"].get(name, {"value": wanted})["value"]
-            if found != wanted:
-                raise UserError(f"{part.name} ran with {name}={found}; the gallery shows embedded pictures only")
+            used = part.record["parameters"].get(name, {"value": wanted})["value"]
+            if used != wanted:
+                raise UserError(f"{part.name} ran with {name}={used}; the gallery shows embedded pictures only")
     fresh = to.with_name(".gallery")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -61,10 +61,10 @@ def make(run: Path, to: Path) -> tuple[int, int]:
     return size, len(parts)
 
 
-def _lighter(found: re.Match[str]) -> str:
+def _lighter(match: re.Match[str]) -> str:
     """An embedded picture as the gallery has it, if that is smaller."""
-    made = base64.b64encode(_webp(io.BytesIO(base64.b64decode(found[1])))).decode()
-    return f"data:image/webp;base64,{made}" if len(made) < len(found[1]) else found[0]
+    made = base64.b64encode(_webp(io.BytesIO(base64.b64decode(match[1])))).decode()
+    return f"data:image/webp;base64,{made}" if len(made) < len(match[1]) else match[0]
 
 
 def _webp(source: Path | io.BytesIO, width: int = WIDTH) -> bytes:

@@ -2,9 +2,9 @@
 
     build(Path("outputs/quick"))
 
-First screen: one sentence, one picture, three numbers. Below: the claims, then each stage's numbers, figures and
-tables with a link to its notebook, what the run cost, its parameters and its environment. A stage that is missing
-is said to be missing.
+The first screen has one sentence, one picture and three numbers. Below are the claims, then each stage's numbers,
+figures and tables with a link to its notebook, what the run cost, its parameters and its environment. The page says so
+where a stage is missing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from gmiqa.report.findings import (
     Part,
     claims,
     collect,
+    count_text,
     counted,
     interval_text,
     pick,
+    records,
     sentence,
     value,
 )
@@ -30,8 +32,8 @@ from gmiqa.runs import provenance
 from gmiqa.runs.order import LAST
 from gmiqa.runs.progress import duration
 
-SIGNS = {"holds": ("✓", "holds"), "does not hold": ("✗", "fails"), "undecided": ("~", "open"),
-         "not run here": ("–", "open")}
+SIGNS = {"holds": ("✓", "holds"), "does not hold": ("✗", "fails"), "no difference": ("=", "same"),
+         "undecided": ("~", "open"), "not run here": ("–", "open")}
 
 
 def build(run: Path, headline: str = "", notebooks: Path | None = None, last: dict[str, Any] | None = None) -> Path:
@@ -96,23 +98,42 @@ def _claims(parts: list[Part]) -> str:
         return '<section id="claims"><h2>Claims</h2><p>No stage of this run has registered a claim.</p></section>'
     anchors = {(part.name, entry["name"]): f"{part.name}-{entry['name']}" for part in parts
                for kind in ("figures", "tables", "numbers") for entry in part.entries(kind)}
-    rows = []
-    for row in frame.itertuples():
-        sign, kind = SIGNS[row.outcome]
-        anchor = anchors.get((row.stage, row.evidence), row.stage)
-        evidence = f'<a href="#{anchor}">{escape(row.evidence or row.stage)}</a>'
-        n = "" if row.n is None or row.n != row.n else pages.number(int(row.n))
-        ours = "" if row.value is None or row.value != row.value else pages.number(row.value)
-        number = ' class="n"' if len(ours) < 12 else ""  # some claims have words for their number: they may wrap
-        rows.append(f'<tr><td>{escape(row.claim)}</td><td class="outcome {kind}">{sign} {row.outcome}</td>'
-                    f'<td{number} data-label="ours">{escape(ours)}</td><td class="n" data-label="n =">{n}</td>'
-                    f'<td data-label="claimed by the">{"paper" if row.source == "paper" else "project"}</td>'
-                    f'<td data-label="see">{evidence}</td></tr>')
-    return (f'<section id="claims"><h2>Claims</h2><p>{escape(counted(list(frame.outcome)).capitalize())}. '
-            '“Undecided” means that the interval of the paired difference holds zero, or that there is too little data '
-            'for one; larger presets decide it.</p><div class="scroll"><table class="claims"><thead><tr><th>claim</th>'
-            '<th>outcome</th><th class="n">our number</th><th class="n">n</th><th>whose</th><th>evidence</th></tr>'
-            f'</thead><tbody>{"".join(rows)}</tbody></table></div></section>')
+    study, margins = "study" in frame, bool(frame["margin"].notna().any())
+    families = frame.loc[frame["p_holm"].notna(), "family"].value_counts()
+    rows = [_claim(row, anchors, study, margins, families) for row in records(frame)]
+    head = "".join(f"<th{kind}>{text}</th>" for text, kind in (
+        ("claim", ""), ("outcome", ""), ("our number, 95 % interval", ""), *([("margin", ' class="n"')] * margins),
+        ("n", ""), ("whose", ""), *([("the study", "")] * study), ("evidence", "")))
+    return (f'<section id="claims"><h2>Claims</h2><p>{escape(_capital(counted(list(frame.outcome))))}. '
+            "“Undecided” means that the interval of the paired difference holds zero, or that there is too little data "
+            "for one; larger presets decide it. “No difference” means none larger than the margin: the 90 % interval "
+            "lies within it. Claims of one family are corrected together (Holm). n counts independent things.</p>"
+            f'<div class="scroll"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
+            "</table></div></section>")
+
+
+def _claim(row: dict[str, Any], anchors: dict[tuple[str, str], str], study: bool, margins: bool, families: Any) -> str:
+    sign, kind = SIGNS[row["outcome"]]
+    anchor = anchors.get((row["stage"], row["evidence"]), row["stage"])
+    interval, holm = interval_text(row), ""
+    if row["p_holm"] is not None and row["outcome"] != row["nominal"]:
+        holm = (f'<br><span class="small">{row["nominal"]} alone; p = {row["p_holm"]:.2g} among '
+                f'{families[row["family"]]} claims</span>')
+    cells = [f'<td>{escape(row["claim"])}</td>', f'<td class="outcome {kind}">{sign} {row["outcome"]}{holm}</td>',
+             f'<td data-label="ours">{escape(pages.number(row["value"]))}'
+             + (f' <span class="small range">[{interval}]</span>' if interval else "") + "</td>"]
+    if margins:
+        cells.append(f'<td class="n" data-label="margin">{pages.number(row["margin"])}</td>')
+    cells += [f'<td data-label="n =">{escape(count_text(row))}</td>',
+              f'<td data-label="claimed by the">{"paper" if row["source"] == "paper" else "project"}</td>']
+    if study:
+        cells.append(f'<td data-label="the study">{escape(row["study"] or "")}</td>')
+    cells.append(f'<td data-label="see"><a href="#{anchor}">{escape(row["evidence"] or row["stage"])}</a></td>')
+    return f'<tr>{"".join(cells)}</tr>'
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _stage(part: Part) -> str:
@@ -165,8 +186,9 @@ def _cost(parts: list[Part], folder: Path, last: dict[str, Any]) -> str:
              + (" and changes" if p.record.get("dirty") else "")} for p in parts if p.record]
     if not rows:
         return ""
-    own = Part(LAST, "", "", folder, last)
-    tables = "".join(_table(own, entry) for entry in own.entries("tables") if entry["name"] not in ("claims", "stages"))
+    report = Part(LAST, "", "", folder, last)
+    shown = [entry for entry in report.entries("tables") if entry["name"] not in ("claims", "stages")]
+    tables = "".join(_table(report, entry) for entry in shown)
     total = duration(sum(row["seconds"] for row in rows))
     return (f'<section id="cost"><h2>What this run cost</h2><p>{total} of notebooks, at most '
             f"{max(row['memory (MB)'] for row in rows):,} MB of memory.</p>"

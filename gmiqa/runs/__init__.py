@@ -2,9 +2,11 @@
 
     stage.py       what a notebook calls: parameters, figures, tables, numbers, claims
     progress.py    a bar in JupyterLab, plain lines in batch
-    provenance.py  keys, fingerprints, run.json
-    chain.py       which notebook needs which; runs them with papermill (execute.py is one child process)
-    report.py      report.html from what the stages registered
+    provenance.py  run.json, versions, folders that are cleared only if they are ours
+    keys.py        what a stage's result depends on, and what of that has changed
+    order.py       which notebook needs which
+    schedule.py    when a stage begins, on how many threads; estimate.py and pace.py: how long it takes
+    chain.py       runs them with papermill (plan.py says which; execute.py is one child process)
     sweep.py       one chain run per point of a grid
 """
 

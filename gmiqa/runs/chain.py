@@ -2,8 +2,8 @@
 
     Chain(run, settings).go()        or        gmiqa run params/quick.yaml
 
-A stage is done when its run.json says so with the key that it would have now (see keys.py). Whatever ends a chain,
-the same command continues: stages that are done stay, an unfinished one starts again from its own checkpoints.
+A stage is done when its run.json says so and nothing that it depends on has changed since (see keys.py). Whatever ends
+a chain, the same command continues: stages that are done stay, an unfinished one starts again from its own checkpoints.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from pathlib import Path
 
 from gmiqa.runs import provenance
 from gmiqa.runs.child import Child
+from gmiqa.runs.keys import as_recorded, key
 from gmiqa.runs.lock import locked
-from gmiqa.runs.order import NEEDS, needs
+from gmiqa.runs.order import NEEDS
+from gmiqa.runs.pace import Pace
 from gmiqa.runs.plan import TIMES, Plan, Step, shown
-from gmiqa.runs.progress import MARK, duration
+from gmiqa.runs.progress import MARK, counted, duration
+from gmiqa.runs.schedule import Task
 
 
 class Stopped(BaseException):
@@ -29,11 +32,17 @@ class Stopped(BaseException):
 class Chain(Plan):
     """A plan that is carried out."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._waiting: dict[str, Step] = {}
+        self._children: list[Child] = []
+        self._failed: dict[str, str] = {}
+        self._pace = Pace()
+
     def go(self) -> int:
         """Run what is not done. 0: all of it is done; 1: a stage failed; 130 and 143: stopped from outside."""
         before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGHUP)
                   if _main_thread() and signal.getsignal(number) != signal.SIG_IGN}
-        self._children: list[Child] = []
         self._clock = time.monotonic()
         try:
             with locked(self.run) as lock:
@@ -56,11 +65,9 @@ class Chain(Plan):
         plan = self.plan()
         self._waiting = {step.name: step for step in plan if step.why}
         total = len(self._waiting)
-        basis = "as last time" if (self.run / TIMES).exists() else "as quick takes on two cores"
         self.say(f"{shown(self.run)}: " + (f"{total} of {len(plan)} stages to run, about "
-                 f"{duration(self.span(self._waiting.values()))} ({basis})"
+                 f"{duration(self.span(self._waiting.values()))} ({self.basis()})"
                  if total else f"everything is done ({len(plan)} stages)"))
-        self._failed: dict[str, str] = {}
         self._begun = 0
         while self._waiting or self._children:
             while len(self._children) < self.jobs and (ready := self._next()):
@@ -71,8 +78,7 @@ class Chain(Plan):
         return 1 if self._failed else 0
 
     def _next(self) -> str | None:
-        """The first waiting stage whose needs are met; those whose needs failed are given up."""
-        busy = {child.name for child in self._children} | set(self._waiting)
+        """The stage to begin now; those whose needs failed are given up."""
         for name in list(self._waiting):
             lost = [n for n in NEEDS[name] if n in self._failed]
             if lost:
@@ -80,9 +86,21 @@ class Chain(Plan):
                 self.say(f"{name} is {self._failed[name]}")
                 del self._waiting[name]
                 return self._next()
-            if not needs(name, busy):
-                return name
-        return None
+        return self.room.following(self.tasks(self._waiting.values()), self._at_work())
+
+    def _at_work(self, ratio: float = 1.0) -> dict[str, Task]:
+        """The running stages with the seconds that they still need."""
+        return {child.name: Task(max(0.0, max(child.least, ratio * child.expected) - child.elapsed), child.threads)
+                for child in self._children}
+
+    def _ratio(self) -> float:
+        return self._pace.ratio((child.least, child.expected) for child in self._children)
+
+    def left(self) -> float:
+        """Seconds until all is done, at the pace that this machine has shown so far."""
+        ratio = self._ratio()
+        waiting = self.tasks(self._waiting.values(), ratio)
+        return max(self.room.ends(waiting, self._at_work(ratio)).values(), default=0.0)
 
     def _begin(self, name: str, total: int) -> None:
         """Start a stage. Its key is taken anew: the stages before it have run since the plan was made."""
@@ -90,26 +108,30 @@ class Chain(Plan):
         records = {n: provenance.record(self.run / n) for n in self.known}
         step = self.step(name, {n: provenance.upstream_key(r) for n, r in records.items() if r})
         self._begun += 1
+        if not step.why:
+            self.say(f"[{self._begun}/{total}] {name} is done: what it stands on came out as before")
+            return
         if twin := self._twin(step):
             provenance.adopt(twin, self.run / name)
             self.say(f"[{self._begun}/{total}] {name} is taken over from {shown(twin)}")
             return
-        child = Child(name, f"[{self._begun}/{total}] {name}", time.monotonic())
+        child = Child(step, f"[{self._begun}/{total}] {name}", self.expected(step))
         request = {"name": name, "notebook": str(self.notebooks / f"{name}.ipynb"), "folder": str(self.run / name),
-                   "parameters": dict(step.settings), "sources": step.settings.source, "upstream": step.upstream,
+                   "parameters": step.settings.plain(), "sources": step.settings.source, "parts": step.parts,
                    "fresh": self.force, "cwd": str(self.notebooks.parent)}
-        self.say(f"{child.title} begins, about {duration(self.expected(step))}: {'; '.join(step.why) or '--force'}")
-        child.start(request, self.run / name, threads=self.jobs)
+        self.say(f"{child.title} begins, {counted(step.threads, 'thread')}, about "
+                 f"{duration(self._ratio() * child.expected)}: {'; '.join(step.why)}")
+        child.start(request, self.run / name)
         self._children.append(child)
         self._lock.children([c.pid for c in self._children])
 
     def _twin(self, step: Step) -> Path | None:
-        """The folder of the same stage with the same key in another run below ``reuse``."""
+        """The folder of this stage in another run below ``reuse`` that finished it with what it would have here."""
         if self.reuse is None or self.force:
             return None
         for folder in sorted(self.reuse.glob(f"*/{step.name}")):
             record = provenance.record(folder)
-            if folder.parent != self.run and record and record.get("key") == step.key:
+            if folder.parent != self.run and record and record.get("key") == key(as_recorded(step.parts, record)):
                 return folder
         return None
 
@@ -138,8 +160,10 @@ class Chain(Plan):
         elapsed = time.monotonic() - self._clock
         if result["event"] == "done":
             times = provenance.read_json(self.run / TIMES) or {}
-            provenance.write_json(self.run / TIMES, times | {child.name: result["seconds"]})
-            left = self.span(self._waiting.values())
+            times[child.name] = [result["seconds"], round(self.estimated(child.step), 2)]
+            provenance.write_json(self.run / TIMES, times)
+            self._pace.ended(result["seconds"], child.expected)
+            left = self.left()
             self.say(f"{child.title} took {duration(result['seconds'])} ({duration(result['cpu_seconds'])} of "
                      f"processor), {result['peak_memory'] / 2**20:.0f} MB; "
                      f"{duration(elapsed)} so far" + (f", about {duration(left)} left" if left else ""))

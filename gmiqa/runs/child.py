@@ -15,6 +15,8 @@ from typing import Any
 
 from gmiqa.runs.execute import MARK
 from gmiqa.runs.lock import kill_tree
+from gmiqa.runs.plan import Step
+from gmiqa.runs.progress import time_left
 from gmiqa.runs.provenance import LOG
 
 SPEAK_SECONDS = 15.0  # between two lines of progress that reach the terminal
@@ -24,8 +26,11 @@ LOOK_SECONDS = 1.0  # between two looks at the processes below a stage
 class Child:
     """A stage at work. ``result`` is its last word: done, failed, or None where it died without one."""
 
-    def __init__(self, name: str, title: str, began: float):
-        self.name, self.title, self.began = name, title, began
+    def __init__(self, step: Step, title: str, expected: float):
+        self.step, self.name, self.title = step, step.name, title
+        self.expected, self.threads = expected, step.threads
+        self.began = began = time.monotonic()
+        self._over = 0.0  # when the bar that it shows will be full, in seconds since it began
         self.where = "?"
         self.result: dict[str, Any] | None = None
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -33,13 +38,10 @@ class Child:
         self._below: list[Any] = []
         self._looked = 0.0
 
-    def start(self, request: dict[str, Any], folder: Path, threads: int) -> None:
-        """Start the process; with several side by side, each gets its share of the cores."""
+    def start(self, request: dict[str, Any], folder: Path) -> None:
+        """Start the process on its number of threads."""
         folder.mkdir(parents=True, exist_ok=True)
-        environment = dict(os.environ)
-        if threads > 1:
-            share = str(max(1, (os.cpu_count() or 1) // threads))
-            environment |= {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
+        environment = os.environ | {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         self._log = open(folder / LOG, "wb")  # noqa: SIM115
         # Its own session: a Ctrl-C in the terminal reaches the chain alone, which then ends its children in order.
         self._process = subprocess.Popen([sys.executable, "-m", "gmiqa.runs.execute"], stdin=subprocess.PIPE,
@@ -72,8 +74,19 @@ class Child:
                 self.where = event["cell"]
             elif event["event"] in ("done", "failed"):
                 self.result = self.result or event
+            elif event["event"] == "line" and (left := time_left(event["text"])) is not None:
+                self._over = self.elapsed + left
             found.append(event)
         return found
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def least(self) -> float:
+        """Seconds that it takes in all, at least: it has run so long, or it said how long its bar still needs."""
+        return max(self.elapsed, self._over)
 
     def may_speak(self) -> bool:
         """True at most once in SPEAK_SECONDS."""

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from gmiqa.runs import provenance
-from gmiqa.runs.keys import key, key_parts
+from gmiqa.runs.keys import key, narrowed
 from gmiqa.runs.lock import kill_tree
 from gmiqa.runs.stage import CHAIN, CLOSED
-from gmiqa.settings import Settings
 
 MARK = "\x1egmiqa "  # begins our lines; a kernel's stray print to the same pipe has no such mark
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -43,9 +42,7 @@ def main() -> int:
 
 def _execute(request: dict[str, Any]) -> dict[str, Any]:
     name, folder = request["name"], Path(request["folder"])
-    settings = Settings(request["parameters"], request["sources"])
-    parts = key_parts(Path(request["notebook"]), settings, request["upstream"])
-    digest = key(parts)
+    digest = key(request["parts"])
     folder.mkdir(parents=True, exist_ok=True)
     continued = provenance.begin(folder, digest, fresh=request["fresh"])
     if continued:
@@ -58,12 +55,13 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
                    "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     memory = _Memory()
     clock, started = time.monotonic(), provenance.now()
-    _papermill(request["notebook"], unfinished, dict(settings), request["cwd"])
+    _papermill(request["notebook"], unfinished, request["parameters"], request["cwd"])
     content = provenance.read_json(folder / CLOSED)
     if content is None:
         raise RuntimeError("the notebook ended without stage.close() in its last cell")
     os.replace(unfinished, finished)
-    content |= {"key": digest, "parts": parts, "started": started, "finished": provenance.now(),
+    parts = narrowed(request["parts"], content.pop("modules", None))
+    content |= {"key": key(parts), "parts": parts, "started": started, "finished": provenance.now(),
                 "seconds": round(time.monotonic() - clock, 2), "continued": continued, "notebook": finished.name,
                 "peak_memory": max(memory.peak, content.get("peak_memory", 0))}
     content["products"] = content.get("products", []) + provenance.products(folder, [finished])

@@ -1,7 +1,9 @@
-"""Small things between a stage and the kernel it may run in."""
+"""Small helpers between a stage and the kernel that it may run in."""
 
 from __future__ import annotations
 
+import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,23 @@ def in_kernel() -> bool:
     except ImportError:
         return False
     return get_ipython() is not None
+
+
+def set_threads(wanted: int) -> int:
+    """Set the threads of this process and of workers that it starts, 0 for as many as they are; how many they are."""
+    import torch
+    if wanted:
+        torch.set_num_threads(wanted)
+        os.environ["OMP_NUM_THREADS"] = str(wanted)
+    return torch.get_num_threads()
+
+
+def seed_everything(seed: int) -> None:
+    import numpy as np
+    import torch
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def shown_width(png: Path, limit: int = 900) -> int:

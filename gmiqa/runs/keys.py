@@ -1,4 +1,8 @@
-"""The key of a stage: its notebook's code, parameters, our modules, the keys upstream, the data."""
+"""The key of a stage: its notebook's code, parameters, threads, data, versions, our modules, the keys upstream.
+
+A finished stage depends on those of our modules that it had loaded when it closed, however they were imported, and on
+no others: its record names them. An unfinished one may still load any of them, so its key counts them all.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,101 @@ import ast
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
+import platform
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gmiqa.runs import provenance
+from gmiqa.runs.order import NEEDS
 from gmiqa.settings import Settings
 
 PACKAGES = ("gmiqa", "gmiqa_core")
+LIBRARIES = ("torch", "numpy")
 SOURCE = Path(__file__).resolve().parents[2]
 # Their effect is in the key already: a parameter's value, not its help text, makes a result.
 LEFT_OUT = "gmiqa.settings"
 NOT_DATA = ("run", "device")
 
 
-def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Everything that a stage's result depends on, apart, so that a change can be named."""
-    code = notebook_code(notebook)
+def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | None = None,
+              threads: int = 1) -> dict[str, Any]:
+    """Everything that a stage's result may depend on, part by part, so that a change can be named."""
+    values = settings.plain()
     return {
-        "notebook": _digest(ast.dump(ast.parse(code))),
-        "parameters": {n: settings[n] for n in sorted(settings) if n != "run"},
-        "modules": {module: _module_digest(module) for module in sorted(reached(code))},
+        "notebook": _digest(ast.dump(ast.parse(notebook_code(notebook)))),
+        "parameters": {n: values[n] for n in sorted(values) if n != "run"},
+        "threads": threads,
+        "versions": {"python": platform.python_version().rpartition(".")[0], **provenance.versions(LIBRARIES)},
+        "modules": modules(),
         "upstream": dict(sorted((upstream or {}).items())),
-        "data": {n: fingerprint(settings[n]) for n in sorted(settings)
-                 if n not in NOT_DATA and isinstance(settings[n], str) and is_path(settings[n])},
+        "data": {n: fingerprint(values[n]) for n in sorted(values)
+                 if n not in NOT_DATA and isinstance(values[n], str) and is_path(values[n])},
     }
+
+
+def narrowed(parts: dict[str, Any], names: Iterable[str] | None) -> dict[str, Any]:
+    """``parts`` with these of our modules alone; with all of them where it is not known which were loaded."""
+    if names is None:
+        return parts
+    return parts | {"modules": {name: parts["modules"].get(name, "gone") for name in sorted(names)}}
+
+
+def as_recorded(parts: dict[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``parts`` with the modules that the finished stage of ``record`` had loaded, and with its number of threads.
+
+    Another machine plans other threads, and what is finished stays so. Whoever sets ``threads`` changes a parameter.
+    """
+    recorded = (record or {}).get("parts") or {}
+    return narrowed(parts | {"threads": recorded.get("threads", parts["threads"])}, recorded.get("modules"))
 
 
 def key(parts: dict[str, Any]) -> str:
     return _digest(json.dumps(parts, sort_keys=True))
 
 
+def begin_by_hand(root: Path, run: Path, name: str, settings: Settings, threads: int) -> dict[str, Any]:
+    """Make a stage's folder ready for a notebook outside the chain; what its result may depend on, {} if unknown."""
+    notebook = root / "notebooks" / f"{name}.ipynb"
+    if not notebook.exists():
+        provenance.begin(run / name, "", hand=True)
+        return {}
+    records = {needed: provenance.record(run / needed) for needed in NEEDS[name]}
+    upstream = {needed: provenance.upstream_key(record) for needed, record in records.items() if record}
+    parts, record = key_parts(notebook, settings, upstream, threads), provenance.record(run / name)
+    unchanged = record is not None and record.get("parts") == as_recorded(parts, record)
+    provenance.begin(run / name, key(parts), hand=True, unchanged=unchanged)
+    return parts
+
+
+def loaded() -> list[str]:
+    """Our modules that this process has imported by now, whatever asked for them.
+
+    Workers of torchrun load no others: they call a function whose module, with all that it imports, is loaded here.
+    """
+    return sorted(name for name in list(sys.modules)
+                  if name.partition(".")[0] in PACKAGES and not name.startswith(LEFT_OUT))
+
+
 def differences(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
     """Why two keys differ, in words."""
     if not before:
         return ["its record holds no key"]
-    reasons = []
-    if before.get("notebook") != after["notebook"]:
-        reasons.append("the notebook's code changed")
-    old, new = before.get("parameters", {}), after["parameters"]
-    reasons += [f"{n}: {old.get(n, 'unset')} → {new.get(n, 'gone')}" for n in sorted({*old, *new})
-                if old.get(n) != new.get(n)]
-    old, new = before.get("modules", {}), after["modules"]
-    changed = [m.removeprefix("gmiqa.") for m in sorted({*old, *new}) if old.get(m) != new.get(m)]
-    if changed:
-        reasons.append("modules changed: " + ", ".join(changed[:4]) + (" ..." if len(changed) > 4 else ""))
-    old, new = before.get("upstream", {}), after["upstream"]
-    reasons += [f"{n} has a new result" for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
-    old, new = before.get("data", {}), after["data"]
-    reasons += [f"the files of {n} changed" for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
-    return reasons
+
+    def changed(part: str) -> list[str]:
+        old, new = before.get(part, {}), after[part]
+        return [n for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
+
+    reasons = ["the notebook's code changed"] if before.get("notebook") != after["notebook"] else []
+    for part in ("parameters", "versions"):
+        reasons += [f"{n}: {before.get(part, {}).get(n, 'unset')} → {after[part].get(n, 'gone')}"
+                    for n in changed(part)]
+    if names := [name.removeprefix("gmiqa.") for name in changed("modules")]:
+        reasons.append("modules changed: " + ", ".join(names[:4]) + (" ..." if names[4:] else ""))
+    reasons += [f"{n} has a new result" for n in changed("upstream")]
+    return reasons + [f"the files of {n} changed" for n in changed("data")]
 
 
 def notebook_code(notebook: Path) -> str:
@@ -69,34 +117,20 @@ def notebook_code(notebook: Path) -> str:
     return "\n".join(lines)
 
 
-def reached(code: str) -> set[str]:
-    """Names of all modules of ours that ``code`` imports, however deep and however late."""
-    found: set[str] = set()
-    waiting = _imports(code, package="")
-    while waiting:
-        module = waiting.pop()
-        if module in found or module.startswith(LEFT_OUT):
-            continue
-        found.add(module)
-        waiting |= _module_imports(module)
-    return found
-
-
 def fingerprint(path: str | Path) -> str:
     """A digest of names, sizes and modification times: reading a large data set in full would take minutes."""
     path = resolve(path)
     if path.is_file():
         entries = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)]
     else:
-        entries = sorted((os.path.relpath(entry.path, path), entry.stat().st_size, entry.stat().st_mtime_ns)
-                         for entry in _walk(path))
+        files = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
+        entries = sorted((os.path.relpath(file, path), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _digest(json.dumps(entries))
 
 
 def resolve(path: str | Path) -> Path:
-    from gmiqa.runs.provenance import repository_root
     path = Path(path).expanduser()
-    return path if path.is_absolute() else repository_root() / path
+    return path if path.is_absolute() else provenance.repository_root() / path
 
 
 def is_path(text: str) -> bool:
@@ -104,58 +138,50 @@ def is_path(text: str) -> bool:
     return bool(text) and (os.sep in text or "." in text) and resolve(text).exists()
 
 
-def _walk(folder: Path) -> list[os.DirEntry]:
-    entries = []
-    waiting = [folder]
-    while waiting:
-        with os.scandir(waiting.pop()) as scan:
-            for entry in scan:
-                if entry.is_dir():
-                    waiting.append(Path(entry.path))
-                else:
-                    entries.append(entry)
-    return entries
-
-
 def _digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:16]
 
 
-@cache
-def _file(module: str) -> Path | None:
-    """The file of a module, an ``__init__.py`` for a package, None where there is no such module."""
-    path = SOURCE.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+def modules() -> dict[str, str]:
+    """Every module of ours: a digest of its code and of the data files that the code names."""
+    found, data = {}, _data_files()
+    for path in sorted(path for package in PACKAGES for path in (SOURCE / package).rglob("*.py")):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith(LEFT_OUT):
+            code, words = _code(path, *_state(path))
+            files = sorted({file for word in words & data.keys() for file in data[word]})
+            found[name] = _digest(code + "".join(_content(file, *_state(file)) for file in files))
+    return found
+
+
+def _data_files() -> dict[str, list[Path]]:
+    """The files beside our code and in params/, by the file's name and by that of its folder."""
+    found: dict[str, list[Path]] = {}
+    for top in (*PACKAGES, "params"):
+        for path in (SOURCE / top).rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                whole = path.parent == SOURCE / top or (path.parent / "__init__.py").exists()
+                for word in [path.name] if whole else [path.name, path.parent.name]:
+                    found.setdefault(word, []).append(path)
+    return found
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    file = _file(module)
-    assert file is not None
-    return ast.parse(file.read_bytes())
+def _content(path: Path, time: int, size: int) -> str:
+    return _digest(path.read_bytes())
 
 
 @cache
-def _module_digest(module: str) -> str:
-    """Code without comments, docstrings and layout, and the data files that lie beside it and that it names."""
-    tree = _tree(module)
-    text = ast.dump(_without_docstrings(tree))
-    file = _file(module)
-    assert file is not None
-    for name in sorted({node.value for node in ast.walk(tree)
-                        if isinstance(node, ast.Constant) and isinstance(node.value, str)}):
-        if not re.fullmatch(r"\w[\w./-]{0,80}", name) or name.endswith(".py"):
-            continue
-        for beside in {file.parent / name, SOURCE / "gmiqa" / name}:
-            if beside.is_file():
-                text += _digest(beside.read_bytes())
-            elif beside.is_dir() and not (beside / "__init__.py").exists():
-                text += "".join(_digest(Path(entry.path).read_bytes()) for entry in
-                                sorted(_walk(beside), key=lambda e: e.path) if not entry.name.endswith(".pyc"))
-    return _digest(text)
+def _code(path: Path, time: int, size: int) -> tuple[str, frozenset[str]]:
+    """A digest of the code without comments, docstrings and layout, and the words that may name a file."""
+    tree = _without_docstrings(ast.parse(path.read_bytes()))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return _digest(ast.dump(tree)), frozenset(w for text in texts if " " not in text for w in text.split("/"))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -166,39 +192,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
                     first.value.value, str):
                 node.body = node.body[1:] or [ast.Pass()]
     return tree
-
-
-@cache
-def _module_imports(module: str) -> set[str]:
-    file = _file(module)
-    assert file is not None
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    found = _imports(_tree(module), package)
-    if any(isinstance(node, ast.Attribute) and node.attr == "import_module" for node in ast.walk(_tree(module))):
-        # A name put together at run time: everything in the package may be meant.
-        found |= {f"{package}.{path.stem}" for path in file.parent.glob("*.py") if path.stem != "__init__"}
-    return found
-
-
-def _imports(code: str | ast.Module, package: str) -> set[str]:
-    """Modules of ours named by import statements anywhere in ``code``, with the packages above them."""
-    tree = ast.parse(code) if isinstance(code, str) else code
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                base = ".".join([*parents[:len(parents) - node.level + 1], *([base] if base else [])])
-            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-        elif (isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value
-              and node.value.partition(".")[0] in PACKAGES):
-            names.add(node.value)
-    found: set[str] = set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] in PACKAGES:
-            found |= {p for p in (".".join(parts[:k]) for k in range(1, len(parts) + 1)) if _file(p)}
-    return found

@@ -12,15 +12,18 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "40_fine_tuning": ("30_distortion_graphs",),
     "50_evaluation": ("40_fine_tuning",),
     "60_ablations": (),
-    "70_embeddings": ("30_distortion_graphs",),
+    "70_embeddings": ("20_meta_pretraining", "30_distortion_graphs"),
     "80_metaqap": (),
     "90_report": (),
 }
 
-# Runs when all others have ended, finished or not: it reports what is there and names what is not.
+# Runs when all others have ended, finished or not: it reports what there is, and names what is missing.
 LAST = "90_report"
 
-# Seconds in the quick preset on two cores, two stages side by side as `make run` has it: the estimate of a first run.
+# Seconds of each stage in the quick preset on one thread of a free core with AVX512-BF16: every estimate, the order of
+# the stages and their threads start from them. To measure them anew, on two cores that nothing else uses:
+#   gmiqa run params/quick.yaml --jobs 2 --force --name measured -p threads=1
+# and copy the seconds of each run.json, rounded, into this table.
 SECONDS = {"00_start_here": 15, "10_data_and_distortions": 30, "20_meta_pretraining": 80, "30_distortion_graphs": 230,
            "40_fine_tuning": 110, "50_evaluation": 60, "60_ablations": 70, "70_embeddings": 50, "80_metaqap": 85,
            "90_report": 20}
@@ -38,7 +41,7 @@ def stage_name(text: str) -> str:
 
 
 def above(name: str) -> set[str]:
-    """Every stage that ``name`` stands on, directly or not."""
+    """Every stage that ``name`` depends on, directly or not."""
     direct = set(NEEDS[name])
     return direct.union(*(above(other) for other in direct))
 
@@ -49,5 +52,5 @@ def needs(name: str, unfinished: set[str]) -> set[str]:
 
 
 def below(name: str) -> set[str]:
-    """Every stage that stands on ``name``, and the report."""
+    """Every stage that depends on ``name``, and the report."""
     return {other for other in NEEDS if name in above(other)} | ({LAST} - {name})

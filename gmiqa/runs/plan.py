@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmiqa.runs import provenance
-from gmiqa.runs.keys import differences, key, key_parts
-from gmiqa.runs.order import LAST, NEEDS, SECONDS, below, needs
+from gmiqa.runs import estimate, provenance
+from gmiqa.runs.keys import as_recorded, differences, key, key_parts
+from gmiqa.runs.order import LAST, NEEDS, below
 from gmiqa.runs.progress import duration
+from gmiqa.runs.schedule import Room, Task, cores
 from gmiqa.settings import Settings, stage_parameters
 from gmiqa_core.errors import UserError
 
@@ -19,13 +20,19 @@ TIMES = "times.json"
 
 @dataclass
 class Step:
-    """One stage of a plan: ``why`` is empty where it is done."""
+    """One stage of a plan: ``why`` is empty where it is done.
+
+    parts  what its result may depend on, with all of our modules
+    key    of the parts, with the modules that its record names where it has one
+    threads  of its process; of each of them where it has several
+    """
 
     name: str
     key: str
     why: list[str]
     settings: Settings
-    upstream: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Any]
+    threads: int
 
 
 @dataclass
@@ -60,6 +67,11 @@ class Plan:
             if self.only:
                 raise UserError(f"{self.notebooks / name}.ipynb: there is no such notebook")
         self.selected = [name for name in self.known if name in chosen]
+        self.room = Room(self.jobs, cores())
+        self.device = estimate.hardware(self.settings["device"])
+        # [seconds, what was estimated] of each stage before this run: what it adds itself changes no expectation
+        times = provenance.read_json(self.run / TIMES) or {}
+        self.times = {name: entry for name, entry in times.items() if isinstance(entry, list)}
 
     def stage_settings(self, name: str) -> Settings:
         names = stage_parameters(name)
@@ -75,12 +87,19 @@ class Plan:
         needed = [n for n in self.known if n != LAST] if name == LAST else NEEDS[name]
         upstream = {n: keys[n] for n in needed if n in keys}
         settings = self.stage_settings(name)
-        parts = key_parts(self.notebooks / f"{name}.ipynb", settings, upstream)
-        return Step(name, key(parts), self._why(name, parts), settings, upstream)
+        threads = self.threads(name)
+        parts = key_parts(self.notebooks / f"{name}.ipynb", settings, upstream, threads)
+        record = provenance.record(self.run / name)
+        now = as_recorded(parts, record)
+        return Step(name, key(now), self._why(name, record, now), settings, parts, threads)
 
-    def _why(self, name: str, parts: dict[str, Any]) -> list[str]:
+    def threads(self, name: str) -> int:
+        """As set, else as planned; several training processes share them out."""
+        workers = self.settings["workers"] if "workers" in stage_parameters(name) else 1
+        return self.settings["threads"] or max(1, self.room.threads(name) // workers)
+
+    def _why(self, name: str, record: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
         folder = self.run / name
-        record = provenance.record(folder)
         if record is None:
             return ["was not finished" if (folder / provenance.STARTED).exists() else "has not run yet"]
         if record.get("by") != "chain":
@@ -88,8 +107,8 @@ class Plan:
         missing = [p["path"] for p in record["products"] if not _same_size(folder / p["path"], p["size"])]
         if missing:
             return [f"{missing[0]} is missing or changed" + (f" (and {len(missing) - 1} more)" if missing[1:] else "")]
-        if record.get("key") != key(parts):
-            return differences(record.get("parts"), parts) or ["its key changed"]
+        if record.get("key") != key(now):
+            return differences(record.get("parts"), now) or ["its key changed"]
         return ["--force"] if self.force else []
 
     def plan(self) -> list[Step]:
@@ -116,30 +135,36 @@ class Plan:
         steps = self.plan()
         width = max(len(step.name) for step in steps)
         for step in steps:
-            self.say(f"{step.name:<{width}}  " + (f"would run: {'; '.join(step.why)}" if step.why else "is done"))
+            todo = f"would run, about {duration(self.expected(step))}: {'; '.join(step.why)}"
+            self.say(f"{step.name:<{width}}  " + (todo if step.why else "is done"))
         waiting = [step for step in steps if step.why]
         self.say(f"{len(waiting)} of {len(steps)} stages would run in {shown(self.run)}"
-                 + (f", about {duration(self.span(waiting))}" if waiting else ""))
+                 + (f", about {duration(self.span(waiting))} ({self.basis()})" if waiting else ""))
         return 0
 
     def span(self, steps: Iterable[Step]) -> float:
-        """Seconds that these steps are expected to take, `jobs` side by side, each begun as soon as it may."""
-        waiting, free = list(steps), [0.0] * self.jobs
-        ends: dict[str, float] = {}
-        while waiting:
-            free.sort()
-            names = {step.name for step in waiting} | {name for name, end in ends.items() if end > free[0]}
-            ready = next((s for s in waiting if not needs(s.name, names)), None)
-            if ready is None:  # this place waits for the next stage to end
-                free[0] = min(end for end in ends.values() if end > free[0])
-                continue
-            waiting.remove(ready)
-            free[0] = ends[ready.name] = free[0] + self.expected(ready)
-        return max(ends.values(), default=0.0)
+        """Seconds that these steps are expected to take, as the chain runs them."""
+        return max(self.room.ends(self.tasks(steps)).values(), default=0.0)
+
+    def tasks(self, steps: Iterable[Step], ratio: float = 1.0) -> dict[str, Task]:
+        """``ratio``: how much slower this machine is than expected."""
+        return {step.name: Task(ratio * self.expected(step), step.threads) for step in steps}
 
     def expected(self, step: Step) -> float:
-        times = provenance.read_json(self.run / TIMES) or {}
-        return float(times.get(step.name, SECONDS[step.name]))
+        """Seconds: an estimate, corrected by how far it was off when stages of this run were run last."""
+        known = [self.times[step.name]] if step.name in self.times else list(self.times.values())
+        took, estimated = (sum(entry[k] for entry in known) for k in (0, 1))
+        return self.estimated(step) * (took / estimated if estimated else 1.0)
+
+    def estimated(self, step: Step) -> float:
+        return estimate.seconds(step.name, self.settings, step.threads, self.device)
+
+    def basis(self) -> str:
+        """What an expected time stands on, in words."""
+        if self.times:
+            return "as last time"
+        return f"by rates measured on an H200; here is {self.device}" if estimate.gpu(self.device) else (
+            f"estimated for {self.device}, {self.room.cores} cores")
 
 
 def shown(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ MARK = "… "  # every batch line starts with it, so that the chain can pass the
 
 
 def in_jupyter() -> bool:
-    """True in a kernel with a person in front of it; papermill and nbclient execute cells without stdin."""
+    """True in a kernel that a person uses; papermill and nbclient execute cells without stdin."""
     try:
         from IPython import get_ipython
     except ImportError:
@@ -31,7 +32,26 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(seconds, 60)
     if minutes < 60:
         return f"{minutes} min {seconds:02d} s"
+    if minutes >= 4 * 24 * 60:
+        return f"{round(minutes / 24 / 60)} days"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(n: int, word: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
+LEFT = re.compile(MARK + r".*?(\d+)/(\d+) \(\d+ %\), .* so far, (?:(\d+) h )?(?:(\d+) min ?)?(?:(\d+) s )?left")
+
+
+def time_left(line: str) -> float | None:
+    """The seconds that a line of ``Progress`` in batch says are left, once a tenth is done; None for any other line."""
+    found = LEFT.match(line)
+    if not found or 10 * int(found[1]) < int(found[2]):
+        return None
+    hours, minutes, seconds = (int(number or 0) for number in found.groups()[2:])
+    return 3600.0 * hours + 60 * minutes + seconds
 
 
 class Progress:

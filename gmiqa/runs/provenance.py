@@ -1,4 +1,4 @@
-"""What a result stands on: run.json, environment, and folders that are cleared only when they are ours."""
+"""What a result depends on: run.json, the environment, and folders that are cleared only if they are ours."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from gmiqa_core import files
 
 RECORD, STARTED, LOG = "run.json", "started.json", "log.txt"
 PACKAGES = ("gmiqa", "torch", "torchvision", "torch-geometric", "learn2learn", "numpy", "pandas", "scipy",
@@ -30,21 +33,14 @@ def repository_root() -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """All of it or nothing: written beside its place, flushed to the disk, then moved."""
+    """All of it or nothing."""
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=str).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
+    """A file and its folder; see gmiqa_core.files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write_atomically(path, content)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -67,20 +63,21 @@ def record(folder: Path) -> dict[str, Any] | None:
 
 
 def upstream_key(content: dict[str, Any]) -> str:
-    """What a stage hands down: its key, or when it was made where no chain vouches for it."""
+    """What a stage hands on: its key, or the time when it was made if no chain vouches for it."""
     return content.get("key") or f"by hand {content.get('finished')}"
 
 
-def begin(folder: Path, key: str, fresh: bool = False, hand: bool = False) -> bool:
+def begin(folder: Path, key: str, fresh: bool = False, hand: bool = False, unchanged: bool = False) -> bool:
     """Make ``folder`` ready for a run with ``key``; True where an earlier run of the same key is continued.
 
     What an earlier run left stays only if its key was this one, so that training resumes from its own checkpoints and
     never from another setting's. The chain continues only what a chain left unfinished. By ``hand`` a finished stage
     is continued as well: whoever opens a notebook after a run looks at its training and does not repeat it.
-    Files are removed only from folders that carry our mark.
+    ``unchanged`` says that this stage is finished and that nothing of what it had loaded has changed since, whatever
+    its key. Files are removed only from folders that carry our mark.
     """
     started = read_json(folder / STARTED)
-    same = started is not None and started.get("key") == key and not fresh
+    same = started is not None and (started.get("key") == key or unchanged) and not fresh
     if not hand and same and started is not None:
         same = started.get("by") == "chain" and record(folder) is None
     ours = started is not None or (folder / RECORD).exists()
@@ -130,14 +127,19 @@ def commit(root: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Python, machine and the versions that results depend on."""
-    versions: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
     return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(),
-            "versions": versions}
+            "versions": versions(PACKAGES)}
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each distribution, None where there is none."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def device_name(device: str) -> str:

@@ -1,4 +1,4 @@
-"""What a notebook says to its run: ``open_stage`` in the first cell, ``stage.close()`` in the last.
+"""What a notebook tells its run: ``open_stage`` in the first cell, ``stage.close()`` in the last.
 
     stage = open_stage("30_distortion_graphs", globals())
     stage.figure(fig, "edge_variance", "Edges grow alike from layer to layer", alt="...")
@@ -12,23 +12,23 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import time
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from gmiqa.runs import provenance
-from gmiqa.runs.kernel import flat_name, in_kernel, plain, shown_width
-from gmiqa.runs.order import NEEDS
+from gmiqa.runs import keys, provenance
+from gmiqa.runs.kernel import in_kernel, plain, seed_everything, set_threads, shown_width
 from gmiqa.runs.parameter_cell import given
+from gmiqa.runs.progress import counted
+from gmiqa.runs.saved_table import save_table
 from gmiqa.settings import STAGES, TABLE, Settings, load, stage_parameters
 from gmiqa_core.errors import UserError, did_you_mean
 
-OUTCOMES = ("holds", "does not hold", "undecided", "not run here")
+OUTCOMES = ("holds", "does not hold", "no difference", "undecided", "not run here")
 CHAIN = "GMIQA_CHAIN"  # the chain's message to its notebook: JSON with the key and the sources of the parameters
+READ = "read.txt"  # the parameters that were read
 CLOSED = "stage.json"  # what the notebook hands to the chain, which writes run.json after the notebook is saved
 
 
@@ -47,13 +47,13 @@ def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
     values = {n: namespace[n] for names in layers.values() for n in names}
     settings = load(overrides=values, stage=name)
     chain = json.loads(os.environ.get(CHAIN, "{}"))
-    for parameter in settings:
+    for parameter, value in settings.plain().items():
         source = "default"
-        if settings[parameter] != own[parameter].default:
+        if value != own[parameter].default:
             source = next((label for label in reversed(layers) if parameter in layers[label]), "default")
         settings.source[parameter] = chain.get("sources", {}).get(parameter, source)
     stage = Stage(name, settings, chain)
-    print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name})")
+    print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name}), {counted(stage.threads, 'thread')}")
     print("\n".join("  " + line for line in settings.lines()))
     if others := sorted(set(values) - set(own)):
         print(f"  left aside, as other notebooks' parameters: {', '.join(others)}")
@@ -75,9 +75,15 @@ class Stage:
         self._entries: dict[str, list[dict[str, Any]]] = {k: [] for k in ("figures", "tables", "numbers", "claims")}
         self._products: list[Path] = []
         self._device: Any = None
+        self._parts: dict[str, Any] = {}
+        self.threads = set_threads(settings.get("threads", 0))
         if "key" not in self._chain:
-            provenance.begin(self.folder, self._key(), hand=True)
-        self._seed()
+            self._parts = keys.begin_by_hand(self.root, self.run, name, settings, self.threads)
+        # An earlier attempt with the same key left this: work that it finished is not done again, and reads nothing.
+        settings.log = self.folder / READ
+        if settings.log.exists():
+            settings.read |= set(settings.log.read_text(encoding="utf-8").split())
+        seed_everything(self.seed)
 
     @property
     def device(self) -> Any:
@@ -127,34 +133,10 @@ class Stage:
             display(Image(filename=str(png), alt=alt or caption, width=shown_width(png)))
 
     def table(self, table: Any, name: str, caption: str) -> None:
-        """Save a table, show it, put it in the report.
-
-        A DataFrame becomes name.csv, with its index unless that only counts rows. A table of ``evaluation.tables``
-        saves itself in all its formats, and keeps its marks for the best and the second.
-        """
-        import pandas as pd
+        """Save a table (``saved_table.save_table`` says how), show it, put it in the report."""
         self._check(name, "tables")
-        entry: dict[str, Any] = {"name": name, "caption": caption, "csv": f"{name}.csv"}
-        if hasattr(table, "texts"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._products += table.save(self.folder, name)
-            filled = table.frame.notna().any()
-            marked = table.texts("<b>{}</b>", "<u>{}</u>").loc[:, filled if filled.any() else slice(None)]
-            shown = marked.style.set_caption(caption)
-            text = marked.rename_axis(None).to_html(escape=False, border=0, classes="marked")
-            html = self.folder / f"{name}.html"
-            above = f'<p class="caption">{escape(caption)}</p>'
-            html.write_text(f'{above}<div class="scroll">{text}</div>', encoding="utf-8")
-            self._products.append(html)
-            entry |= {"html": html.name, "rows": len(table.frame)}
-        else:
-            keep = not isinstance(table.index, pd.RangeIndex)
-            flat = table.set_axis([flat_name(c) for c in table.columns], axis=1)
-            provenance.write_atomically(self.folder / f"{name}.csv", flat.to_csv(index=keep).encode())
-            self._products.append(self.folder / f"{name}.csv")
-            entry |= {"index": table.index.nlevels if keep else 0}
-            shown = table.style.format(precision=3, na_rep="").set_caption(caption)
-            shown = shown if keep else shown.hide(axis="index")
+        files, entry, shown = save_table(table, self.folder, name, caption)
+        self._products += files
         self._entries["tables"].append(entry)
         if in_kernel():
             from IPython.display import display
@@ -172,14 +154,26 @@ class Stage:
         print(f"{name}: {shown}{interval}{' ' + unit if unit else ''}{count}{'. ' + text if text else ''}")
 
     def claim(self, claim: str, source: str, value: Any = None, outcome: str = "not run here", n: int | None = None,
-              evidence: str = "") -> None:
-        """A claim of the ``paper`` or of ``ours``, our value, and whether it holds at this size."""
+              evidence: str = "", *, margin: float | None = None, family: str = "", unit: str = "",
+              runs: int | None = None, p: float | None = None, low: float | None = None, high: float | None = None
+              ) -> None:
+        """A claim of the ``paper`` or of ``ours``, our value, and whether it holds at this size.
+
+        ``n`` counts independent things, ``unit`` names them, ``runs`` counts the trainings behind each; ``low`` and
+        ``high`` bound the 95 % interval. ``margin`` is the smallest difference that matters. The report corrects the
+        claims of one ``family`` together, by their p values.
+        """
         if outcome not in OUTCOMES:
             raise UserError(f"claim: outcome '{outcome}' is not one of {', '.join(OUTCOMES)}")
         if source not in ("paper", "ours"):
             raise UserError(f"claim: source '{source}' is neither paper nor ours")
-        self._entries["claims"].append({"claim": claim, "source": source, "value": plain(value), "outcome": outcome,
-                                        "n": plain(n), "evidence": evidence})
+        if outcome == "no difference" and margin is None:
+            raise UserError("claim: 'no difference' needs the margin that it was judged by; pass margin=...")
+        entry = {"claim": claim, "source": source, "value": value, "outcome": outcome, "n": n, "evidence": evidence,
+                 "margin": margin, "family": family, "unit": unit, "runs": runs, "p": p, "low": low, "high": high}
+        # A cell run twice in JupyterLab replaces its claim.
+        others = [old for old in self._entries["claims"] if old["claim"] != claim]
+        self._entries["claims"] = [*others, {name: plain(v) for name, v in entry.items()}]
         print(f"{outcome}: {claim}" + (f" ({value})" if value is not None else ""))
 
     @property
@@ -197,36 +191,33 @@ class Stage:
 
     def close(self) -> None:
         """Write the record. In the chain it becomes run.json once the executed notebook is saved."""
+        self._refuse_unread()
+        modules = keys.loaded()
         content = {
             "status": "done", "stage": self.name, "by": "chain" if "key" in self._chain else "hand",
-            "parameters": {n: {"value": self.p[n], "source": self.p.source[n]} for n in self.p},
-            "seed": self.seed, "device": str(self.device), "device_name": self.device_name,
+            "parameters": {n: {"value": v, "source": self.p.source[n]} for n, v in self.p.plain().items()},
+            "seed": self.seed, "threads": self.threads, "device": str(self.device), "device_name": self.device_name,
             **provenance.commit(self.root), **provenance.environment(),
             "started": self._started, "finished": provenance.now(),
             "seconds": round(time.monotonic() - self._clock, 2), "cpu_seconds": provenance.cpu_seconds(),
             "peak_memory": provenance.peak_memory(),
             "peak_gpu_memory": self._peak_gpu(), **self._entries,
             "products": provenance.products(self.folder, list(dict.fromkeys(self._products))),
+            **({"parts": keys.narrowed(self._parts, modules)} if self._parts else {"modules": modules}),
         }
         provenance.write_json(self.folder / (CLOSED if "key" in self._chain else provenance.RECORD), content)
         print(f"{self.name} is done: {len(self._entries['figures'])} figures, {len(self._entries['tables'])} tables, "
               f"{content['seconds']:.0f} s ({content['cpu_seconds']:.0f} s of processor), "
               f"{content['peak_memory'] / 2**20:.0f} MB; {self._shown(self.folder)}")
 
-    def _key(self) -> str:
-        """The key that the chain would give this stage: the same code, parameters and upstream."""
-        from gmiqa.runs.keys import key, key_parts
-        notebook = self.root / "notebooks" / f"{self.name}.ipynb"
-        records = {name: provenance.record(self.run / name) for name in NEEDS[self.name]}
-        upstream = {name: provenance.upstream_key(record) for name, record in records.items() if record}
-        return key(key_parts(notebook, self.p, upstream)) if notebook.exists() else ""
-
-    def _seed(self) -> None:
-        import numpy as np
-        import torch
-        random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)
-        torch.manual_seed(self.seed)
+    def _refuse_unread(self) -> None:
+        """Refuse declared parameters that no cell has read: one that changes nothing would mislead whoever sets it."""
+        if unread := self.p.unread(stage_parameters(self.name)):
+            raise UserError(
+                f"{self.name} declares {', '.join(unread)}, but no cell has read this: run all cells above. If none of "
+                f"them uses it, take {self.name} out of its stages in gmiqa/settings/table.py and renew the parameters "
+                "cell with python -m gmiqa.settings --write; if it matters only under a condition, state that there "
+                "as only_if")
 
     def _peak_gpu(self) -> int | None:
         import torch

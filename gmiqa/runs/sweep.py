@@ -2,7 +2,7 @@
 
     name: splits                              # folder below outputs/; without it, the file's name
     base: [params/quick.yaml]                 # parameter files of every run
-    only: [50_evaluation]                     # stages, with what they stand on; without it, all
+    only: [50_evaluation]                     # stages, with those they depend on; without it, all
     seeds: [0, 1, 2]                          # or a number: 3 means 0, 1, 2
     grid:                                     # every combination
       split: [0, 1, 2]
@@ -46,7 +46,7 @@ class Point:
 
 
 def read(path: str | Path) -> list[Point]:
-    """Every run of a sweep file, checked: a name or a value that a run would refuse is refused here, before any."""
+    """Every run of a sweep file, checked: what a run would refuse is refused here, before any run starts."""
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -145,6 +145,6 @@ def _text(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as part of a folder's name: files by their stem, nothing that a shell or a path would mind."""
+    """A value as part of a folder's name: files by their stem, and nothing that a shell or a path cannot take."""
     words = [Path(str(v)).stem if str(v).endswith((".yaml", ".yml")) else str(v) for v in _list(value)]
     return re.sub(r"[^\w.+-]", "_", "+".join(words)) or "none"

@@ -1,4 +1,4 @@
-"""A checkpoint -> scores, uncertainty, reason and map, for one picture or a folder of them."""
+"""From a checkpoint to scores with their uncertainty, a reason and a map, for one picture or a folder of them."""
 
 from gmiqa.score.quality_map import QualityMap
 from gmiqa.score.result import Score

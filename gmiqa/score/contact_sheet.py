@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import os
-from pathlib import Path
 
 from gmiqa.data import images
 from gmiqa.score.folder import Row
 from gmiqa_core.errors import UserError
+from gmiqa_core.files import write_atomically
 
 THUMBNAIL = 320  # pixels of the longer side
 
@@ -44,13 +44,10 @@ def contact_sheet(best: list[Row], worst: list[Row], scored: int, unreadable: in
     )
 
 
-def write_sheet(path: str | os.PathLike, text: str) -> None:
+def write_sheet(path: str | os.PathLike[str], text: str) -> None:
     """Write the sheet; it appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UserError(f"cannot write the contact sheet {path}: {error.strerror or error}") from error
 
@@ -61,7 +58,7 @@ def _figure(row: Row) -> str:
     try:
         data = base64.b64encode(images.encode(images.read(row["path"], THUMBNAIL), "jpeg", quality=80)).decode()
         picture = f"<img alt='{path}: {words}' loading='lazy' src='data:image/jpeg;base64,{data}'>"
-    except UserError:  # moved since, or a name that the table could only write in escapes
+    except UserError:  # it has been moved, or the table could only write its name in escapes
         picture = "<div class='none'>no preview</div>"
     return (
         f"<figure>{picture}<figcaption><b>{float(row['quality']):.1f}</b> ± {float(row['sigma']):.1f}<br>"

@@ -1,7 +1,7 @@
 """Folders of pictures: found as a stream, their rows kept in a CSV file that survives a kill.
 
-Nothing here grows with the number of pictures but the names inside one folder and, when a run is continued, one short
-key per finished row.
+Memory does not grow with the number of pictures, except for the names inside one folder and, when a run is continued,
+one short key per finished row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gmiqa.score.result import Score
 from gmiqa_core.errors import UserError
 
 HEADER = ("path", "quality", "sigma", "distortion", "probability", "severity", "width", "height", "error")
-# names that promise a picture: what we read, and what we do not but should say so about
+# suffixes of pictures: formats that we read, and some that we do not, so that their rows say so
 SUFFIXES = (*images.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif", ".avif")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ", "＝", "＋", "－", "＠")  # what a spreadsheet may run or hide
 Row = dict[str, str]
@@ -43,7 +43,7 @@ def _inside(folder: str, recursive: bool, entered: set[tuple[int, int]]) -> Iter
         key = (status.st_dev, status.st_ino)
         names = [] if key in entered else sorted(os.listdir(folder))
     except OSError:
-        yield folder  # reading it as a picture says why, in its row
+        yield folder  # reading it will put the reason into its row
         return
     entered.add(key)
     folders = []
@@ -60,7 +60,7 @@ def _inside(folder: str, recursive: bool, entered: set[tuple[int, int]]) -> Iter
 
 
 def row_of(score: Score) -> Row:
-    """A score as the cells of its CSV row: text that a spreadsheet shows and never runs."""
+    """A score as the cells of its CSV row: text that a spreadsheet shows but never runs."""
     read = not score.error
     return {
         "path": _cell(score.path),
@@ -76,14 +76,15 @@ def row_of(score: Score) -> Row:
 
 
 def _cell(text: str) -> str:
-    """Bytes that are no UTF-8 are written out; ./ before what would start a formula, so that a path stays a path."""
+    """Bytes that are not UTF-8 are written as escapes; ./ comes before what would start a formula, and keeps a path a
+    path."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\0")
     return f"./{text}" if text.startswith(FORMULA) else text
 
 
 class Table:
-    """The CSV file of a run. Rows are on disk as soon as they are written; opened again, it drops a row that a kill cut
-    short, yields the finished rows, and goes on after them."""
+    """The CSV file of a run. Rows are on disk as soon as they are written. Opened again, it drops a row that a kill cut
+    short, yields the finished rows, and continues after them."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
@@ -91,7 +92,7 @@ class Table:
         self._file: IO[str] | None = None
 
     def open(self) -> Iterator[Row]:
-        """Start or continue: yields the rows that are there. Refuses a file that is no table of scores."""
+        """Start or continue: yields the rows that are there. Refuses a file that is not a table of scores."""
         try:
             end = 0
             if self.path.exists():
@@ -112,7 +113,7 @@ class Table:
             start = file.read(len(_line(HEADER))).decode("utf-8", "replace")
             if not _line(HEADER).startswith(start):
                 raise UserError(
-                    f"{self.path} is there and is no table of scores (its first line should be {','.join(HEADER)}): "
+                    f"{self.path} exists and is not a table of scores (its first line should be {','.join(HEADER)}): "
                     "choose another file for --csv, or move it away"
                 )
             file.seek(0)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from gmiqa.score.result import Score
-from gmiqa.score.scorer import Scorer, cores
+from gmiqa.score.scorer import Scorer
+from gmiqa.score.threads import cores
 from gmiqa_core.errors import UserError
 
-BATCH = 16  # pictures handed to an actor at a time: what is scored again where one dies
+BATCH = 16  # pictures handed to an actor at a time; if one dies, they are scored again
 STORE = 200_000_000  # bytes of Ray's shared memory on this machine; only paths and scores pass through it
 
 
@@ -27,7 +28,7 @@ class RayScorer:
         self.workers = workers or cores()
         start_ray(self.workers)
         self._arguments = (os.path.abspath(checkpoint) if checkpoint else None, device)
-        first = Scorer(*self._arguments, workers=1)  # a mistake in the call must show here, in words
+        first = Scorer(*self._arguments, workers=1)  # a mistake in the call must be reported here, in words
         self.target, self._gpus = first.target, float(first.device.type == "cuda")
         first.close()
 
@@ -38,10 +39,9 @@ class RayScorer:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        given = [os.fspath(path) for path in paths]
-        if not given:
+        rows = [{"path": os.fsencode(os.path.abspath(path)), "shown": os.fsencode(path)} for path in paths]
+        if not rows:
             return
-        rows = [{"path": os.fsencode(os.path.abspath(path)), "shown": os.fsencode(path)} for path in given]
         blocks = max(self.workers, min(-(-len(rows) // BATCH), 64 * self.workers))
         scored = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             Actor,

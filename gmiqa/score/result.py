@@ -1,18 +1,20 @@
-"""What is said about one picture."""
+"""The score of one picture."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+Z90 = 1.6449  # a Gaussian holds 90 % of its mass within this many sigmas
+
 
 @dataclass(frozen=True)
 class Score:
-    """What the network says about one picture.
+    """The score of one picture, how sure it is, and why.
 
     quality, low, high and sigma are on 0..100, higher is better; low..high should hold the mean opinion of `target`
-    with 90 % probability; percentile is the share of the target data set's pictures that score lower (0..100);
-    distortions are (name, probability), most probable first; severity, on 0..1, is 1 - quality on KADID-10k's scale.
+    with 90 % probability. percentile is the share of the target data set's pictures that score lower (0..100).
+    distortions are (name, probability), most probable first. severity, on 0..1, is 1 - quality on KADID-10k's scale.
     A picture that could not be read has `error`, and NaN for every number.
     """
 
@@ -41,7 +43,7 @@ class Score:
 
     @property
     def guess(self) -> str:
-        """The most probable name with its probability, "perhaps" where the others together are likelier."""
+        """The most probable name with its probability; with "perhaps" if all others together are more probable."""
         if not self.distortions:
             return "not known"
         return f"{'' if self.probability >= 0.5 else 'perhaps '}{self.distortion} ({self.probability:.0%})"

@@ -1,4 +1,4 @@
-"""Every parameter of the project once: type, range, unit, help; read in layers, converted or refused.
+"""Every parameter of the project, declared once with type, range, unit and help; values are read in layers.
 
     load("params/paper.yaml", "params/koniq10k.yaml", overrides={"seed": 1})
 
@@ -24,20 +24,40 @@ __all__ = ["STAGES", "TABLE", "Parameter", "Settings", "UserError", "did_you_mea
 
 
 class Settings(Mapping[str, Any]):
-    """Checked values by name (``s.seed`` or ``s["seed"]``); ``s.source["seed"]`` says where each came from."""
+    """Checked values by name (``s.seed`` or ``s["seed"]``); ``s.source["seed"]`` says where each came from.
 
-    def __init__(self, values: dict[str, Any], source: dict[str, str]):
-        self._values, self.source = values, source
+    ``s.read`` holds the names that were asked for one by one, so that a parameter without effect is noticed. They are
+    also written to the file ``s.log``. Use ``s.plain()`` to record all values without using any.
+    """
+
+    log: Path | None = None
+
+    def __init__(self, values: dict[str, Any], source: dict[str, str],
+                 original: tuple[Settings, frozenset[str]] | None = None):
+        self._values, self.source, self._original = values, source, original
+        self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
             raise KeyError(f"no parameter '{name}' here{did_you_mean(name, self._values)}")
-        return self._values[name]
+        return self._counted(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
             raise AttributeError(f"no parameter '{name}' here{did_you_mean(name, self.__dict__.get('_values', ()))}")
+        return self._counted(name)
+
+    def _counted(self, name: str) -> Any:
+        if name not in self.read and self.log is not None:
+            with open(self.log, "a", encoding="utf-8") as log:
+                log.write(name + "\n")
+        self.read.add(name)
+        if self._original is not None and name not in self._original[1]:
+            self._original[0]._counted(name)
         return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -48,14 +68,26 @@ class Settings(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Settings({self._values})"
 
+    def plain(self) -> dict[str, Any]:
+        """All values, none of them counted as read."""
+        return dict(self._values)
+
+    def unread(self, declared: Mapping[str, Parameter]) -> list[str]:
+        """The parameters that these values need, but that nobody has asked for."""
+        return [name for name in declared if name not in self.read and declared[name].needed(self._values)]
+
     def replaced(self, source: str = "replaced", **values: Any) -> Settings:
-        """A copy with other values for some names, converted and checked like any other."""
+        """A copy with other values for some names, converted and checked like any other.
+
+        What is read of the copy is read of the original too, but for what was replaced.
+        """
         checked = {}
         for name, value in values.items():
-            if name not in self._values:
-                raise KeyError(f"no parameter '{name}' here{did_you_mean(name, self._values)}")
+            if name not in TABLE:
+                raise KeyError(f"no parameter '{name}'{did_you_mean(name, TABLE)}")
             checked[name] = TABLE[name].convert(value)
-        return Settings(self._values | checked, self.source | dict.fromkeys(checked, source))
+        sources = self.source | dict.fromkeys(checked, source)
+        return Settings(self._values | checked, sources, (self, frozenset(checked)))
 
     def overlaid(self, path: str | Path) -> Settings:
         """A copy with the values of a YAML file laid over these."""
@@ -67,7 +99,7 @@ class Settings(Mapping[str, Any]):
     def lines(self) -> list[str]:
         """One aligned line per parameter: name, value, source."""
         width = max((len(name) for name in self), default=0)
-        values = {name: str(value) if value != "" else '""' for name, value in self.items()}
+        values = {name: str(value) if value != "" else '""' for name, value in self._values.items()}
         column = min(max((len(text) for text in values.values()), default=0), 40)
         return [f"{name:<{width}}  {values[name]:<{column}}  {self.source[name]}" for name in self]
 
@@ -126,7 +158,7 @@ class _Text(yaml.BaseLoader):
         if len(mapping) < len(node.value):
             names = [key.value for key, _ in node.value]
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"'{twice}' stands there twice")
+            raise UserError(f"'{twice}' is given twice")
         return mapping
 
 

@@ -27,8 +27,8 @@ def renew(notebook: Path, write: bool) -> bool:
 
 def main(arguments: list[str]) -> int:
     folder = Path("notebooks")
-    found = [path for path in (folder / f"{stage}.ipynb" for stage in STAGES) if path.exists()]
-    differing = [path for path in found if renew(path, "--write" in arguments)]
+    notebooks = [path for path in (folder / f"{stage}.ipynb" for stage in STAGES) if path.exists()]
+    differing = [path for path in notebooks if renew(path, "--write" in arguments)]
     for path in differing:
         print(f"{path}: parameters cell {'renewed' if '--write' in arguments else 'differs from the table'}")
     return 1 if differing and "--write" not in arguments else 0

@@ -1,10 +1,10 @@
-"""What one parameter is, and how a value given by a person, a YAML file or papermill becomes it."""
+"""What a parameter is, and how a value from a person, a YAML file or papermill is converted to its type."""
 
 from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class Parameter:
     low, high the allowed range, both ends included (of each element, for a list)
     items     the type of a list's elements
     stages    the notebooks that take it
+    only_if   conditions on other parameters, such as "dataset=folder|livec" or "teacher!= and finetune_epochs=0": where
+              one of them does not hold, a notebook may leave this parameter unread; a list equals each of its elements
     """
 
     name: str
@@ -38,6 +40,18 @@ class Parameter:
     high: float | None = None
     items: builtins.type = str
     stages: tuple[str, ...] = ()
+    only_if: str = ""
+
+    def needed(self, values: Mapping[str, Any]) -> bool:
+        """True where a notebook with these values must read it; a condition on a parameter it lacks does not count."""
+        for condition in filter(None, self.only_if.split(" and ")):
+            name, equals, texts = condition.partition("!=" if "!=" in condition else "=")
+            if name in values:
+                value = values[name]
+                present = {str(v) for v in (value or [""] if isinstance(value, list) else [value])}
+                if bool(present & set(texts.split("|"))) != (equals == "="):
+                    return False
+        return True
 
     def convert(self, value: Any) -> Any:
         """``value`` as this parameter's type, checked; UserError with the reason where that cannot be."""
@@ -97,7 +111,7 @@ def _integer(value: Any) -> int:
         raise _Refused("is true or false, not a number")
     if isinstance(value, str):
         digits = value.strip().lstrip("+-").replace("_", "")
-        # YAML 1.1 reads 010 as 8 and a person as 10.
+        # YAML 1.1 reads 010 as 8, but a person reads 10.
         if digits.isdigit() and len(digits) > 1 and digits[0] == "0":
             raise _Refused("begins with a zero, which YAML reads as base eight: leave the zero out")
     number = _real(value)

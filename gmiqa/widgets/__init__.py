@@ -1,7 +1,7 @@
 """What people explore with: one file per widget.
 
-Each is a function that returns an ipywidgets box where somebody can use it, and a matplotlib figure of the same content
-where nobody can (papermill): `show` puts either in its place.
+Each is a function. Where somebody can use a widget, it returns an ipywidgets box; where nobody can (papermill), it
+returns a matplotlib figure of the same content. `show` displays either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def in_voila() -> bool:
-    """True in a kernel that serves a page of Voila."""
+    """True in a kernel that serves a Voila page."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 

@@ -74,7 +74,7 @@ def distortion_explorer(scorer: Scorer, pictures: dict[str, Tensor], type: str =
         status.say("")
 
     def fill(_: Any = None) -> None:
-        """The rest of the curve, behind the step that somebody is looking at."""
+        """Compute the rest of the curve after the step that somebody is looking at."""
         redraw()
         steps, t = state["steps"], TYPES[kind.value - 1]
 

@@ -1,4 +1,4 @@
-"""Go through type, level and picture: the original beside its distorted version, and what people said of it."""
+"""Choose type, level and picture, and see the original beside its distorted version and what people thought of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map of codes on which a point shows its picture: on hover, on keyboard focus, or, in print, for some of them."""
+"""A map of codes whose points show their pictures on hover and on keyboard focus; in print, some of them do."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def hover_map(
         place = (Y - Y.min(0)) / np.maximum(np.ptp(Y, axis=0), 1e-9)
         points = []
         for i, (x, y) in enumerate(place):
-            own = group_of[int(types[i])]
+            family = group_of[int(types[i])]
             label = f"{TYPES[int(types[i]) - 1].title}, level {levels[i]}, {names[i]}"
             size = 5 + 1.6 * levels[i]
-            marks = {"right": x > 0.8, "low": y < 0.25, "dim": group.value not in ("all", own)}
+            marks = {"right": x > 0.8, "low": y < 0.25, "dim": group.value not in ("all", family)}
             left, top = 12 + x * (WIDE - 24), 12 + (1 - y) * (HIGH - 24)
             points.append(
                 f"<div class='pt {' '.join(mark for mark, on in marks.items() if on)}' tabindex='0' role='img' "
                 f"aria-label='{html.escape(label)}' style='left:{left:.1f}px;top:{top:.1f}px;width:{size:.1f}px;"
-                f"height:{size:.1f}px;background:{GROUP_COLOURS[own]}'>"
+                f"height:{size:.1f}px;background:{GROUP_COLOURS[family]}'>"
                 f"<span class='tip'><img width='96' alt='' src='{thumbs[i]}'><br>{html.escape(label)}</span></div>"
             )
         size_of = f"width:{WIDE}px;height:{HIGH}px"

@@ -1,4 +1,4 @@
-"""Go through the errors: pick a method, a subset and a distortion type; see its worst pictures."""
+"""Look through the errors: choose a method, a subset and a distortion type, and see the worst pictures."""
 
 from __future__ import annotations
 

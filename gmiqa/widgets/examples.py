@@ -12,7 +12,7 @@ from gmiqa.data.distortions import TYPES, distort, type_id
 from gmiqa.score.folder import find
 from gmiqa_core.errors import UserError
 
-SPOILT = {
+DISTORTED = {
     "astronaut": ("gaussian_blur", 5),
     "chelsea": ("jpeg", 5),
     "china": ("darken", 4),
@@ -31,10 +31,10 @@ def examples(folder: str = "", seed: int = 0) -> dict[str, Tensor]:
         if not paths or not Path(folder).is_dir():
             raise UserError(f"pictures: no folder with pictures {folder}")
         return {path.name: images.read(path, 1024) for path in paths}
-    found = {}
+    pictures = {}
     for name, photograph in embedded.photographs().items():
-        type, level = SPOILT[name]
-        found[name] = photograph
+        type, level = DISTORTED[name]
+        pictures[name] = photograph
         x = distort(images.to_float(photograph)[None], type, level, seed)[0]
-        found[f"{name}, {TYPES[type_id(type) - 1].title} {level}"] = (x * 255).round().to(torch.uint8)
-    return found
+        pictures[f"{name}, {TYPES[type_id(type) - 1].title} {level}"] = (x * 255).round().to(torch.uint8)
+    return pictures

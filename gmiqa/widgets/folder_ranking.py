@@ -1,4 +1,4 @@
-"""A folder ranked: every picture of it from worst to best, while somebody watches and can stop."""
+"""A folder ranked from worst to best, while somebody watches and can stop it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmiqa.widgets import interactive
 from gmiqa_core.errors import UserError
 
 MOST = 500  # pictures ranked in a page; the command has no limit
-ROWS = 40  # shown: the worst ones and the best ones
+ROWS = 40  # pictures shown, of the worst and of the best
 
 
 def folder_ranking(scorer: Scorer, pictures: dict[str, Tensor], folder: str = "") -> Any:
@@ -52,7 +52,7 @@ def folder_ranking(scorer: Scorer, pictures: dict[str, Tensor], folder: str = ""
             table.value = ranking_table(rows)
             bad = sum(bool(score.error) for *_, score in rows)
             words = f"{len(rows) - bad} pictures ranked" + (f", {bad} could not be read" if bad else "")
-            more = f"; only the first {MOST} were taken, gmiqa score ranks any number" if cut else ""
+            more = f"; only the first {MOST} were taken (gmiqa score ranks any number)" if cut else ""
             status.say(words + ("; stopped" if stopped.is_set() else "") + more)
         finally:
             start.disabled, stop.disabled, bar.layout.visibility = False, True, "hidden"
@@ -80,13 +80,13 @@ def _sources(folder: str, pictures: dict[str, Tensor], recursive: bool, find: An
     if not root.is_dir():
         raise UserError(f"no folder {folder}: expected the path of a folder on the machine that runs this notebook")
     sources: dict[str, Any] = {}
-    for found in find([root], recursive):
+    for source in find([root], recursive):
         if len(sources) == MOST:
             return sources, True
-        name = str(Path(found).relative_to(root)).encode("utf-8", "backslashreplace").decode()
-        sources[name] = found
+        name = str(Path(source).relative_to(root)).encode("utf-8", "backslashreplace").decode()
+        sources[name] = source
     if not sources:
-        raise UserError(f"no pictures in {folder}" + ("" if recursive else "; try with the folders inside"))
+        raise UserError(f"no pictures in {folder}" + ("" if recursive else "; try including the folders inside"))
     return sources, False
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from gmiqa.data.distortions import TYPES, type_id
+from gmiqa.experiments.graph_probe import distortion_graph
 from gmiqa.widgets import interactive
-from gmiqa_core.graph import distortion_graph
 from gmiqa_core.network import GMIQA
 
 MOST = 12  # nodes that can be drawn as pictures

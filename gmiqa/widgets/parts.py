@@ -45,7 +45,7 @@ STYLE = """<style>
 </style>"""
 
 # The file dialogue of ipywidgets is an input outside the page, so its change event is met where the dialogue is opened.
-# JupyterLab's one-key commands take the arrow keys from lists and sliders, unless they carry the attribute below.
+# JupyterLab's one-key commands take the arrow keys away from lists and sliders without the attribute below.
 GUARD = """<script>(() => {
   if (window.gmiqaGuard) return; window.gmiqaGuard = true;
   document.addEventListener("focusin", event => {
@@ -74,7 +74,7 @@ GUARD = """<script>(() => {
 
 def page_guard() -> Any:
     """To be displayed in the page: files above UPLOAD_MB are refused in words before they are sent, and the keyboard
-    belongs to the widget that has the focus."""
+    goes to the widget that has the focus."""
     from IPython.display import HTML
 
     return HTML(GUARD % (UPLOAD_MB, UPLOAD_MB))
@@ -90,7 +90,7 @@ class Status(ipw.HTML):
 
     def say(self, text: str, wrong: bool = False) -> None:
         """Show a text; `wrong` for errors."""
-        self._said += 1  # makes every value new, so that it also replaces what the page's own script wrote
+        self._said += 1  # makes every value new, so that it also replaces what the script in the page wrote
         line = (
             f"<div role='status' aria-live='polite' class='said{' wrong' if wrong else ''}'>{html.escape(text)}</div>"
         )
@@ -105,7 +105,7 @@ class Status(ipw.HTML):
                 return function(*args, **kwargs)
             except UserError as error:
                 self.say(str(error), wrong=True)
-            except Exception as error:  # whatever it is, the person in front of the page must learn of it
+            except Exception as error:  # whatever it is, the user of the page must learn of it
                 self.say(f"Something unexpected went wrong: {type(error).__name__}: {error}", wrong=True)
             return None
 
@@ -128,7 +128,7 @@ class Chooser(ipw.VBox):
             description="or path", placeholder="/pictures/photo.jpg, then Enter", continuous_update=False,
             tooltip="path of a picture on the machine that runs this notebook", layout=ipw.Layout(width="26em"),
         )  # fmt: skip
-        note = ipw.HTML(f"<div class='gmiqa soft'>up to {UPLOAD_MB} MB; larger files by their path</div>")
+        note = ipw.HTML(f"<div class='gmiqa soft'>up to {UPLOAD_MB} MB; give larger files by their path</div>")
         self.examples.observe(self.status.guard(self._example), "value")
         self.upload.observe(self.status.guard(self._uploaded), "value")
         self.path.observe(self.status.guard(self._path), "value")
@@ -142,7 +142,7 @@ class Chooser(ipw.VBox):
         self.status.guard(self._example)(None)
 
     def _choose(self, name: str, picture: Tensor) -> None:
-        """A picture of somebody's own joins the list, in place of the one before it."""
+        """Add a user's own picture to the list, in place of the one added before."""
         self.status.say("")
         self._pictures = {key: self._pictures[key] for key in self._given} | {name: picture}
         self._listing = True

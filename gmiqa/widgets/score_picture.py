@@ -1,4 +1,4 @@
-"""Upload or choose a picture: its score with its interval, the distortion guessed, and where it is bad."""
+"""Upload or choose a picture, and see its score with its interval, the likely distortion, and where it is bad."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two pictures side by side: which one is better, and is the difference more than the model's own doubt?"""
+"""Two pictures side by side: which one is better, and is the difference larger than the model's uncertainty?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from gmiqa.score import Score, Scorer
-from gmiqa.score.scorer import Z90
+from gmiqa.score.result import Z90
 from gmiqa.widgets import interactive
 
 
@@ -34,7 +34,7 @@ def side_by_side(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
 
     from gmiqa.widgets.parts import Chooser, Status, card, figure
 
-    status, said = Status(), ipw.HTML()
+    status = Status()
     scores_of: dict[str, Score] = {}
     columns = []
     for letter, order in (("A", names), ("B", names[1:] + names[:1])):
@@ -50,4 +50,4 @@ def side_by_side(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
         chooser = Chooser({name: pictures[name] for name in order}, on_picture, f"Picture {letter}")
         chooser.start()
         columns.append(ipw.VBox([chooser, shown, told], layout=ipw.Layout(flex="1 1 22em", max_width="34em")))
-    return ipw.VBox([status, ipw.HBox(columns, layout=ipw.Layout(flex_flow="row wrap", grid_gap="24px")), said])
+    return ipw.VBox([status, ipw.HBox(columns, layout=ipw.Layout(flex_flow="row wrap", grid_gap="24px"))])

@@ -86,9 +86,9 @@ def demo(request, browser, folder):
         if shots := os.environ.get("BROWSER_SCREENSHOTS"):
             page.screenshot(path=Path(shots) / f"{request.param}.png")
     except Exception as error:  # what the server and the page say; the browser alone only tells that time ran out
-        said = Path(log.name).read_text(encoding="utf-8", errors="replace")[-1500:]
+        written = Path(log.name).read_text(encoding="utf-8", errors="replace")[-1500:]
         shown = page.inner_text("body")[:1500] if page.url.startswith("http") else "no page"
-        pytest.fail(f"{str(error)[:500]}\n--- the server:\n{said}\n--- the page:\n{shown}", pytrace=False)
+        pytest.fail(f"{str(error)[:500]}\n--- the server:\n{written}\n--- the page:\n{shown}", pytrace=False)
     finally:
         page.close()
         server.terminate()

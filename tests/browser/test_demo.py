@@ -59,7 +59,7 @@ def test_a_broken_upload_says_so_and_the_page_goes_on(demo, folder):
 
 
 def test_too_large_an_upload_is_refused_in_words_before_it_is_sent(demo, folder):
-    assert demo.get_by_text("up to 5 MB; larger files by their path").first.is_visible()
+    assert demo.get_by_text("up to 5 MB; give larger files by their path").first.is_visible()
     upload(demo, folder / "large.jpg")
     status(demo).get_by_text("large.jpg has 6 MB; uploads go up to 5 MB here. Type its path instead.").wait_for()
     chooser(demo).get_by_role("combobox").select_option("china")

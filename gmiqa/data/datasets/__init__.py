@@ -27,7 +27,7 @@ __all__ = ["NAMES", "STORED", "Dataset", "DatasetError", "Report", "Scale", "Spl
 
 
 def load(name: str, path: str | Path, missing: str = "refuse", **options: Any) -> Dataset:
-    """Read a data set from its folder; DatasetError with everything that is wrong, before any work is done.
+    """Read a data set from its folder. Before any work is done, a DatasetError lists everything that is wrong.
 
     missing  "refuse", "drop" (use the records whose image is there) or "keep" (scores without images)
     options  the family's own: `load("folder", path, csv=..., image=..., score=..., low=..., high=...)`, ...
@@ -56,7 +56,7 @@ def from_parameters(p: Any) -> Dataset:
 
 
 def inspected(name: str, path: str | Path, **options: Any) -> tuple[Dataset, np.ndarray, list[Finding]]:
-    """The data set as it is, which of its images are there, and what is wrong with it."""
+    """The data set as it is, which of its images exist, and what is wrong with it."""
     known = family(name)
     root = Path(path).expanduser()
     if not str(path) or not root.is_dir():

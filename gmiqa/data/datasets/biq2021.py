@@ -1,7 +1,7 @@
-"""BIQ2021 (Ahmed & Asif, JEI 2022): Images/ss01 (1).jpg.. and one CSV file each for training and test.
+"""BIQ2021 (Ahmed & Asif, JEI 2022): Images/ss01 (1).jpg.. and a CSV file each for training and test.
 
-Training and test scores were probably scaled to 0..1 apart, so ranks compare across them better than differences do.
-The authors' files say nothing of scenes, though subset ss01 shows the same scene several times: random splits are
+Training and test scores were probably scaled to 0..1 separately, so trust ranks across them more than differences.
+The authors' files say nothing about scenes, though subset ss01 shows the same scene several times: random splits are
 optimistic there.
 """
 

@@ -1,4 +1,4 @@
-"""One page on a download: is it complete, what is wrong, what is in it."""
+"""One page about a download: whether it is complete, what is wrong, and what is in it."""
 
 from __future__ import annotations
 

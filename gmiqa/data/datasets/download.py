@@ -2,7 +2,7 @@
 
 A plain clone of 400 MB starts again from nothing when it breaks. Here the list of files comes first (a shallow clone
 without contents) and then the pictures in batches, so that the same command continues where it stopped. Every file is
-held to its git hash.
+checked against its git hash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gmiqa.data.datasets import biq2021
 from gmiqa.data.datasets.records import DatasetError
 
 BATCH = 200
-NEEDED_BYTES = 1_200_000_000  # the pictures twice, as git objects and as files, and some air
+NEEDED_BYTES = 1_200_000_000  # the pictures twice, as git objects and as files, and some room to spare
 ATTEMPTS = 3
 
 
@@ -28,7 +28,7 @@ def get(
     name: str, path: str | Path, confirmed: bool = False, url: str = biq2021.REPOSITORY,
     progress: Callable[[int, int], None] | None = None, expected: dict[str, int] | None = None,
 ) -> str:  # fmt: skip
-    """Fetch a public data set into `path`, or continue to; returns one line on what is there.
+    """Fetch a public data set into `path`, or continue to do so; returns one line about what is there.
 
     confirmed  must be True: the command line sets it because a person typed the command
     progress   called with (files there, files in all) after every batch
@@ -45,7 +45,7 @@ def get(
     if shutil.which("git") is None:
         raise DatasetError("git is not installed; it is needed to fetch biq2021")
     version = subprocess.run(["git", "--version"], capture_output=True, text=True).stdout
-    if (found := re.search(r"(\d+)\.(\d+)", version)) and (int(found[1]), int(found[2])) < (2, 29):
+    if (match := re.search(r"(\d+)\.(\d+)", version)) and (int(match[1]), int(match[2])) < (2, 29):
         raise DatasetError(f"{version.strip()} is too old to fetch in parts; 2.29 or newer is needed")
     _prepare(root, url)
     wanted = _listed(root)
@@ -145,8 +145,8 @@ def _verified(root: Path, expected: dict[str, int]) -> str:
     table = load("biq2021", root).table
     counts = {part: int((table["split"] == part).sum()) for part in expected}
     if counts != expected:
-        found, wanted = (", ".join(f"{n:,} {part}" for part, n in c.items()) for c in (counts, expected))
-        raise DatasetError(f"{root} has {found} images, expected {wanted}")
+        counted, wanted = (", ".join(f"{n:,} {part}" for part, n in c.items()) for c in (counts, expected))
+        raise DatasetError(f"{root} has {counted} images, expected {wanted}")
     return f"{root}: " + ", ".join(f"{n:,} {part}" for part, n in counts.items()) + " images, all intact"
 
 

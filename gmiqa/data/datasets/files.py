@@ -1,4 +1,4 @@
-"""Finding and reading the files of a data set; what is missing is named together with what was expected."""
+"""Finding and reading the files of a data set. Errors name what is missing and what was expected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def without(root: Path, *folders: str) -> list[Finding]:
 
 
 def file(root: Path, *names: str) -> Path:
-    """The first of these files that is there, in any case; DatasetError naming them where none is."""
+    """The first of these files that exists, whatever the case of its name; a DatasetError names them if none does."""
     finder = Finder(root)
     for name in names:
         if (path := finder.one(name)) is not None:
@@ -48,7 +48,7 @@ def file(root: Path, *names: str) -> Path:
 
 
 def csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV file and hold it to its columns; empty trailing columns and blank rows are dropped."""
+    """Read a CSV file and check its columns; empty trailing columns and blank rows are dropped."""
     try:
         table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:

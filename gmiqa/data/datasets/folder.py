@@ -1,4 +1,4 @@
-"""Any folder of pictures with a CSV file of scores; columns named by the caller, range and direction stated."""
+"""Any folder of pictures with a CSV file of scores. The caller names the columns and states range and direction."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def read(root: Path, **options: Any) -> Raw:
 
 
 def _splits(values: pd.Series, layout: Layout, path: Path) -> list[str]:
-    """The values of a split column in our words; "" where one means nothing."""
+    """The values of a split column in our words; "" for a value that means nothing."""
     words = {**{part: part for part in SPLITS}, **SYNONYMS,
              layout.train: "train", layout.validation: "validation", layout.test: "test"}
     parts = values.astype(str).str.strip()
-    found = [words.get(part, words.get(part.lower().removeprefix("dev_"), "")) for part in parts]
-    if layout.split and not any(found):
+    translated = [words.get(part, words.get(part.lower().removeprefix("dev_"), "")) for part in parts]
+    if layout.split and not any(translated):
         raise DatasetError(f"{path.name}: column {layout.split} holds {', '.join(sorted(set(parts))[:5])}, "
                            f"expected {layout.train}, {layout.validation} or {layout.test}")
-    return found
+    return translated
 
 
 def _score_file(root: Path, csv: str) -> Path:

@@ -1,4 +1,4 @@
-"""From what a family's reader returns to the common table of records, with everything that is wrong."""
+"""Turn what a family's reader returns into the common table of records, and list everything that is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gmiqa.data.datasets.records import COLUMNS, Dataset, Family, Finding, Raw
 
 
 def finished(family: Family, root: Path, raw: Raw) -> tuple[Dataset, np.ndarray, list[Finding]]:
-    """Fill in the common columns and look for what is wrong -> data set, records whose image is there, findings."""
+    """Fill in the common columns and look for faults -> data set, records whose image exists, findings."""
     table = raw.table.reset_index(drop=True).copy()
     findings = list(raw.findings)
     for column, default in {"reference": "", "group": "", "subset": "", "type": "", "split": ""}.items():
@@ -64,7 +64,7 @@ def _score_findings(table: pd.DataFrame, raw: Raw) -> list[Finding]:
         name = table["image"][missing].iloc[0]
         findings.append(
             Finding(
-                f"{missing.sum():,} of {len(table):,} scores in {raw.scores_file} are no numbers, "
+                f"{missing.sum():,} of {len(table):,} scores in {raw.scores_file} are not numbers, "
                 f"the first is that of {name}"
             )
         )

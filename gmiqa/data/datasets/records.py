@@ -1,4 +1,4 @@
-"""What a data set is: one table of records with a declared scale, and what was found wrong with it."""
+"""What a data set is: one table of records with a declared scale, and a list of what is wrong with it."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ class Dataset:
 
     def units(self) -> np.ndarray:
         """Per record, the label that a split never divides."""
-        own = self.table["id"].to_numpy(dtype=object)
+        ids = self.table["id"].to_numpy(dtype=object)
         if self.unit == "image":
-            return own
+            return ids
         labels = self.table[self.unit].to_numpy(dtype=object)
-        return np.where(labels == "", own, labels)
+        return np.where(labels == "", ids, labels)
 
     def drop(self, keep: np.ndarray) -> Dataset:
         """The same data set with only the records where `keep` is true."""

@@ -30,8 +30,8 @@ class Split:
 def split(dataset: Dataset, which: int | str = 0, validation: float = 0.1) -> Split:
     """Stored split 0..9 (80 % train, 20 % test, by unit) or "official".
 
-    `validation` is the part of the training units that is held out, cut in the same way; an official validation part is
-    taken as it is. 0 leaves it empty.
+    `validation` is the share of the training units that is held out, cut in the same way; 0 leaves it empty. An
+    official validation part is taken as it is.
     """
     if not 0 <= validation < 1:
         raise DatasetError(f"validation = {validation}: expected a part of the training side, 0 to below 1")

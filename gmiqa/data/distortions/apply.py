@@ -1,4 +1,4 @@
-"""distort(): any types and levels on a batch, grouped, each image with randomness of its own."""
+"""distort(): any types and levels on a batch, computed in groups; each image has random draws of its own."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
     groups: dict[tuple[int, int], list[int]] = {}
     for i, cell in enumerate(zip(types, levels, strict=True)):
         groups.setdefault(cell, []).append(i)
-    # On a CPU everything is shared out between threads; on a GPU only what Pillow does, the rest is queued in order.
+    # On a CPU threads share everything; on a GPU they share only what Pillow does, and the rest is queued in order.
     threads = torch.get_num_threads() if n > 1 else 1
     shared: list[tuple] = []
     queued: list[tuple] = []
@@ -101,8 +101,8 @@ def _per_image(value: PerImage, n: int, what: str) -> list:
 
 def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else images.__class__.__name__
-        raise UserError(f"Expected images as a floating-point tensor (n,3,h,w) in [0,1]; got {found}. "
+        kind = images.dtype if isinstance(images, Tensor) else images.__class__.__name__
+        raise UserError(f"Expected images as a floating-point tensor (n,3,h,w) in [0,1]; got {kind}. "
                         "Divide 8-bit pixels by 255.")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise UserError(f"Expected images of shape (n,3,h,w); got {tuple(images.shape)}. "

@@ -1,4 +1,4 @@
-"""What people said: KADID-10k's human scores per distortion type and level, as quality in [0,1] (higher is better).
+"""What people thought: KADID-10k's human scores per distortion type and level, as quality in [0,1], higher is better.
 
 Source: the 10,125 published scores of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), averaged over its 81 contents for
 each of the 25 x 5 cells; scale 1 (very annoying) .. 5 (imperceptible). The cell means explain 89 % of the variance of

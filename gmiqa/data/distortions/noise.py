@@ -38,7 +38,7 @@ def multiplicative_noise(x: Tensor, variance: float, generators: list[Generator]
 
 
 def denoise_dct(x: Tensor, variance: float, generators: list[Generator]) -> Tensor:
-    """White noise of that variance, then a sliding DCT denoiser in place of DnCNN, whose weights are not at hand.
+    """White noise of that variance, then a sliding DCT denoiser in place of DnCNN, whose weights are not available.
 
     Every channel by itself, as MATLAB's DnCNN: 8x8 DCT blocks on four shifted grids, coefficients under 3 sigma set to
     zero, the four estimates averaged (Yu and Sapiro, "DCT image denoising", IPOL 2011, with four of its 64 shifts).

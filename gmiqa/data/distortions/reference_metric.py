@@ -2,9 +2,9 @@
 
 Reisenhofer, Bosse, Kutyniok and Wiegand, "A Haar wavelet-based perceptual similarity index for image quality
 assessment", Signal Processing: Image Communication 61, 2018: their colour version, C = 30 and alpha = 4.2. Chosen
-because it sees colour and is cheap. One change: the means of I and Q are compared with their sign; by magnitude alone a
-picture in complementary colours (type 7, level 5) is the same picture. Like every metric of local structure it hardly
-sees a constant shift of all pixels.
+because it sees colour and is cheap. We changed one thing: the means of I and Q are compared with their sign, because by
+magnitude alone a picture in complementary colours (type 7, level 5) is the same picture. Like every metric of local
+structure, it hardly sees a constant shift of all pixels.
 """
 
 import torch

@@ -25,7 +25,7 @@ def jitter(x: Tensor, amount: float, generators: list[Generator]) -> Tensor:
 
 
 def _count(number: float, h: int, w: int) -> int:
-    """The same share of the picture whatever its size."""
+    """Scaled so that it is the same share of the picture, whatever its size."""
     return max(1, round(number * h * w / STANDARD_AREA))
 
 

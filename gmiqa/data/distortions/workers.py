@@ -12,7 +12,7 @@ import torch
 
 @functools.cache
 def _executor(count: int) -> ThreadPoolExecutor:
-    """`count` running threads that use one PyTorch thread each; the caller's own setting is put back."""
+    """`count` running threads that use one PyTorch thread each; afterwards the caller's setting is restored."""
     before = torch.get_num_threads()
     barrier = threading.Barrier(count)
     executor = ThreadPoolExecutor(count, thread_name_prefix="distort")

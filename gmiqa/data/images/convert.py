@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError
 
 
 class ImageError(UserError):
-    """A picture cannot be read or used; the message names it and says why."""
+    """A picture that cannot be read or used; the message names it and says why."""
 
 
 def limit(image: torch.Tensor, max_side: int) -> torch.Tensor:
@@ -28,9 +29,9 @@ def limit(image: torch.Tensor, max_side: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.array(plane) for plane in planes])).to(image)
 
 
-def to_float(image: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 -> float32 in [0, 1]; floats pass through."""
-    return image if image.is_floating_point() else image.float() / 255
+def to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """Floats in [0, 1] are rounded to 8 bits, so that a tensor equals the file it came from; uint8 passes through."""
+    return (image * 255).round().to(torch.uint8) if image.is_floating_point() else image
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
@@ -60,7 +61,7 @@ def tensor_of(rgb: Image.Image) -> torch.Tensor:
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """An own copy in native byte order; 16-bit samples become uint8."""
+    """A copy in native byte order; 16-bit samples become uint8."""
     if array.dtype.kind not in "buif":
         raise ImageError(f"cannot use an array of {array.dtype} as a picture: expected numbers")
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:

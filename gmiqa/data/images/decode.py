@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from gmiqa.data.images.convert import ImageError, limit, rgb_of, tensor_of
+from gmiqa.data.images.convert import ImageError, from_samples, limit, rgb_of, tensor_of
 
 WHOLE_PIXELS = 48_000_000  # above this, pictures come back reduced
 MEMORY = 800_000_000  # bytes that decoding one picture may take
@@ -54,7 +55,7 @@ def size(source: Source) -> tuple[int, int]:
     with _opened(source) as (picture, _):
         width, height = picture.size
         if picture.format == "PNG" and "exif" not in picture.info:
-            return width, height  # asked for EXIF that its header lacks, Pillow would decode the whole picture
+            return width, height  # if the header has no EXIF, asking for it would make Pillow decode the whole picture
         # Pillow's TIFF reader already reports the upright size
         return (height, width) if _orientation(picture) >= 5 and picture.format != "TIFF" else (width, height)
 
@@ -64,6 +65,24 @@ def from_pil(picture: Image.Image) -> torch.Tensor:
     with _named("the PIL image"):
         upright = _UPRIGHT.get(_orientation(picture))
         return tensor_of(rgb_of(picture if upright is None else picture.transpose(upright)))
+
+
+def from_any(x, max_side: int | None = None) -> torch.Tensor:
+    """A picture from a path, bytes, file object, PIL image, numpy array or tensor, as (3, H, W).
+
+    uint8 stays uint8; 16-bit and bool become uint8; floats must lie in [0, 1] and stay float32. Arrays are (H, W) or
+    (H, W, channels), tensors (H, W) or (channels, H, W), the other order is accepted where it is unambiguous; 1 and 2
+    channels are grey (and alpha), 4 are RGBA; alpha is laid on white.
+    """
+    if isinstance(x, Image.Image):
+        image = from_pil(x)
+    elif isinstance(x, torch.Tensor):
+        image = from_samples(x, channels_first=True)
+    elif isinstance(x, np.ndarray):
+        image = from_samples(x, channels_first=False)
+    else:
+        return read(x, max_side)
+    return image if max_side is None else limit(image, max_side)
 
 
 @contextmanager
@@ -84,18 +103,18 @@ def _named(name: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
-    """The undecoded picture and its name; not by Image.open, whose limit is global and knows no scaled decoding."""
+    """The undecoded picture and its name. Not by Image.open, whose size limit is global and which cannot scale."""
     stream: BinaryIO
     if isinstance(source, (bytes, bytearray, memoryview)):
-        name, stream, own = "the given bytes", io.BytesIO(source), True
+        name, stream, ours = "the given bytes", io.BytesIO(source), True
     elif isinstance(source, (str, os.PathLike)):
-        name, own = str(source), True
+        name, ours = str(source), True
         if Path(source).is_dir():
             raise ImageError(f"cannot read {name}: it is a folder, expected one picture")
         with _named(name):
             stream = open(source, "rb")  # noqa: SIM115 - closed below
     elif hasattr(source, "read"):
-        name, stream, own = str(getattr(source, "name", "the given file object")), source, False
+        name, stream, ours = str(getattr(source, "name", "the given file object")), source, False
     else:
         raise ImageError(f"cannot read a picture from {type(source).__name__}: expected a path, bytes or a file object")
     try:
@@ -111,7 +130,7 @@ def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
                 raise ImageError(f"cannot read {name}: it has no pixels {picture.size}")
             yield picture, name
     finally:
-        if own:
+        if ours:  # a file object that was handed in stays open
             stream.close()
 
 
@@ -178,7 +197,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _reduced(picture: Image.Image, factor: int) -> Image.Image:
-    """RGB at 1/factor, strip by strip so that the converted copy is never held whole."""
+    """RGB at 1/factor, strip by strip, so that the converted copy is never in memory as a whole."""
     if factor == 1:
         return rgb_of(picture)
     width, height = picture.size

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gmiqa.data.distortions import calibration, type_id
 from gmiqa.data.distortions.workers import background_executor
-from gmiqa.data.synthetic.contents import crop_at
+from gmiqa.data.synthetic.pristine import crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
@@ -55,6 +55,8 @@ class SlotPool:
     `cells` are the (type, level) of a round, in an order drawn from the seed: the same in every round, so that a window
     of the length of a round holds each of them.
     """
+
+    filled = False  # whether the window has its whole length from the first step on
 
     def __init__(
         self,
@@ -127,17 +129,16 @@ class SlotPool:
         return drawn[:n], drawn[n : 2 * n], drawn[2 * n :]
 
     def task(self, step: int, type: int, support: int, query: int) -> tuple[Batch, Batch]:
-        """Support and query of one type, from disjoint contents."""
+        """Support and query of one type, from disjoint contents; levels spread evenly in both, and no picture twice
+        before all of its part have been drawn."""
         rng = self._rng(TASK, step, type_id(type) if type else 0)
         slots = self._typed(step, self._chosen(type, rng))
-        content = self._table(slots).content
-        present = np.unique(content)
-        if len(present) < 2:
+        table = self._table(slots)
+        if len(np.unique(table.content)) < 2:
             raise UserError("A task needs at least two contents: support and query must not share one.")
-        order = rng.permutation(present)
-        cut = min(max(1, round(len(present) * support / (support + query))), len(present) - 1)
-        inside = np.isin(content, order[:cut])
-        picked = np.concatenate([_pick(rng, slots[inside], support), _pick(rng, slots[~inside], query)])
+        inside = _divide(rng, table, support, query)
+        picked = np.concatenate([slots[part][stratified(table.level[part], n, rng)]
+                                 for part, n in ((inside, support), (~inside, query))])
         drawn = self._draw(step, picked, rng)
         return drawn[:support], drawn[support:]
 
@@ -149,9 +150,11 @@ class SlotPool:
         return np.random.default_rng([self.seed % 2**63, purpose, step, *words])
 
     def _window(self, step: int) -> np.ndarray:
-        """Slots that can be drawn at a step: one round at the start, then growing, then moving on; or all, for good."""
+        """Slots that can be drawn at a step: one round at the start (all of the window, if `filled`), then growing,
+        then moving on; or all, for good."""
         full = self.per_cell * len(self.cells)
-        end = full if self.reuse is None else len(self.cells) + step * self.draws // self.reuse
+        start = full if self.filled else len(self.cells)
+        end = full if self.reuse is None else start + step * self.draws // self.reuse
         return np.arange(max(0, end - full), end)
 
     def _table(self, slots: np.ndarray) -> Slots:
@@ -297,6 +300,36 @@ def _pick(rng: np.random.Generator, slots: np.ndarray, n: int) -> np.ndarray:
     """n of the slots in random order, each once before any comes twice."""
     rounds = [rng.permutation(slots) for _ in range(-(-n // len(slots)))]
     return np.concatenate(rounds)[:n] if rounds else slots[:0]
+
+
+def stratified(levels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of n pictures: all levels as often as they go, random beyond that; none twice unless n exceeds them."""
+    order = rng.permutation(len(levels))
+    turn = np.empty(len(levels), int)  # how many pictures of its level come before it
+    for level in np.unique(levels):
+        members = order[levels[order] == level]
+        turn[members] = np.arange(len(members))
+    return np.resize(order[np.argsort(turn[order], kind="stable")], n)
+
+
+def _divide(rng: np.random.Generator, table: Slots, support: int, query: int) -> np.ndarray:
+    """Which slots of one type are of the support's contents (bool): contents are handed out one by one, in random
+    order, to the part that misses more of their levels, or else to the one farther from its share."""
+    contents = rng.permutation(np.unique(table.content))
+    wanted = np.array([support, query]) / len(np.unique(table.level))  # pictures of each level
+    have = np.zeros((2, table.level.max() + 1))
+    inside = np.zeros(len(table.level), bool)
+    for number, content in enumerate(contents):
+        members = table.content == content
+        count = np.bincount(table.level[members], minlength=have.shape[1])
+        gain = np.minimum(count, np.maximum(0, wanted[:, None] - have)).sum(1) / wanted
+        left = have.sum(1) / (support, query)
+        part = int(np.lexsort((left, -gain))[0])
+        if number == len(contents) - 1 and not have.sum(1).all():  # neither stays empty
+            part = int(have.sum(1).argmin())
+        have[part] += count
+        inside |= members & (part == 0)
+    return inside
 
 
 def _batch(pictures: Tensor, slots: Slots) -> Batch:

@@ -13,8 +13,8 @@ from torch import Tensor
 from gmiqa.data import images
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import LEVELS, TYPES, calibration, distort, type_id
-from gmiqa.data.synthetic.contents import Content, at_least, bring_to_size, crop_at
 from gmiqa.data.synthetic.pool import SLOT, SlotPool, Slots
+from gmiqa.data.synthetic.pristine import Reference, at_least, bring_to_size, crop_at
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 
@@ -30,7 +30,7 @@ class Pool(SlotPool):
         whole: (height, width) about which pictures are distorted before they are cropped.
         crop: side of the square crops; None: whole pictures, cut to what all of a batch have.
         max_side: longer side to which a distorted picture is shrunk by area before it is cropped, 0 for none: the rule
-            of a network that scores shrunken pictures (finetuning.Pictures).
+            of a network that scores shrunken pictures (data.pictures).
         shrink: contents are taken in three sizes, down to this share of their own, before they are distorted; 1: as
             they are. A shrunken picture is sharper: a pool of one camera's pictures holds its sharpness alone.
         turn: crops are turned by quarter turns as well as mirrored: blur and edges of a pool keep no direction.
@@ -38,13 +38,15 @@ class Pool(SlotPool):
         reuse: how often a distorted picture is drawn on average, each time in another crop, before it is replaced;
             None: never, the pool stays as it is.
         draws: pictures that a step takes, about; with `reuse` it says how fast pictures are replaced.
+        filled: `per_cell` pictures from the first step on, where it is one otherwise, and grows: tasks need as many
+            different pictures of a type as support and query hold.
         device: where pictures are distorted, kept and handed out.
         background: prepare ahead on a thread of its own.
     """
 
     def __init__(
         self,
-        contents: Sequence[Content],
+        contents: Sequence[Reference],
         *,
         types: Sequence[int | str] | None = None,
         whole: tuple[int, int] = (384, 512),
@@ -56,6 +58,7 @@ class Pool(SlotPool):
         reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
+        filled: bool = False,
         device: str | torch.device = "cpu",
         background: bool = True,
     ):
@@ -68,7 +71,7 @@ class Pool(SlotPool):
             raise UserError("A pool needs at least one distortion type.")
         cells = [(t, v) for t in ids for v in (LEVELS if t else (0,))]
         super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
-        self.contents, self.max_side = list(contents), max_side
+        self.contents, self.max_side, self.filled = list(contents), max_side, filled
         self._sizes = (1.0,) if shrink == 1 else tuple(np.linspace(1, shrink, SIZES).tolist())
         pictures = [bring_to_size(c.image, whole) for c in contents]
         self._whole = [at_least(images.limit(p, round(max(p.shape[1:]) * size)), crop or 1)
@@ -113,6 +116,7 @@ class RecordPool(SlotPool):
         max_side: int = 0,
         turn: bool = False,
         per_cell: int = 3,
+        filled: bool = False,
         reuse: int | None = 8,
         draws: int = 32,
         seed: int = 0,
@@ -131,7 +135,7 @@ class RecordPool(SlotPool):
         self._spread = _record_spread(table, dataset.scale)
         cells = sorted(set(zip(self._type.tolist(), self._level.tolist(), strict=True)))
         super().__init__(cells, crop, per_cell, reuse, draws, seed, device, background, turn)
-        self.max_side = max_side
+        self.max_side, self.filled = max_side, filled
         self._rows = [np.flatnonzero((self._type == t) & (self._level == v)) for t, v in self.cells]
 
     def _round(self, number: int) -> Slots:
@@ -147,7 +151,7 @@ class RecordPool(SlotPool):
 
 
 def test_batches(
-    contents: Sequence[Content],
+    contents: Sequence[Reference],
     types: Sequence[int | str] | None = None,
     levels: Sequence[int] | None = None,
     whole: tuple[int, int] = (384, 512),
@@ -176,7 +180,7 @@ def test_batches(
 
 
 def test_set(
-    contents: Sequence[Content],
+    contents: Sequence[Reference],
     types: Sequence[int | str] | None = None,
     levels: Sequence[int] | None = None,
     whole: tuple[int, int] = (384, 512),

@@ -21,8 +21,8 @@ class MobileNetV2(nn.Module):
 
     file    torchvision's weights (mobilenet_v2-*.pth), or an .npz with the 8-bit numbers of TensorFlow's, batch norm
             folded in: convNN.weight_q, convNN.scale, convNN.bias for NN in 00..52. TensorFlow pads strided convolutions
-            at the right and bottom, torch at the left and top: with kernels and picture turned by 180 degrees, both
-            compute the same. Folded, BatchNorm only adds its bias, and keeps doing so in training.
+            at the right and bottom, torch at the left and top. With kernels and picture turned by 180 degrees, both
+            compute the same. The folded BatchNorm only adds its bias, also in training.
     """
 
     def __init__(self, file: str | Path):
@@ -53,12 +53,12 @@ class MobileNetV2(nn.Module):
     def maps(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
         """The maps of these blocks, in their order."""
         x = x.flip(2, 3) if self.turned else x
-        found = []
+        kept = []
         for k, block in enumerate(self.features[: max(blocks) + 1]):
             x = block(x)
             if k in blocks:
-                found.append(x.flip(2, 3) if self.turned else x)
-        return found
+                kept.append(x.flip(2, 3) if self.turned else x)
+        return kept
 
     def train(self, mode: bool = True) -> MobileNetV2:
         super().train(mode)
@@ -69,7 +69,7 @@ class MobileNetV2(nn.Module):
 
 
 def _fill(model: nn.Module, numbers: Any) -> None:
-    """Weights from 8-bit numbers and their scales. BatchNorm, which is folded into them, adds the bias only."""
+    """Weights from 8-bit numbers and their scales. BatchNorm is folded into them and only adds the bias."""
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d)]
     index = -1
     for layer in layers:

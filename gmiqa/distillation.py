@@ -1,10 +1,10 @@
-"""A teacher: what an ImageNet network sees in a picture, as a target for the maps of a network without its weights.
+"""A teacher: an ImageNet network whose maps are targets for the maps of a network that has none of its weights.
 
     teacher = Distillation("mobilenet_v2.pth", weight=1.0)      finetuning.finetune(..., teacher=teacher)
 
 While a network is trained, 1x1 convolutions predict the teacher's maps from its own maps of the same stride; the loss
-is the share of the teacher's variance that they miss (1 - R^2). They go when training ends. The idea is that of FitNets
-(Romero et al. 2015): scores are few, while a teacher says something of every place of every picture.
+is the share of the teacher's variance that they miss (1 - R^2). They are removed when training ends. The idea is that
+of FitNets (Romero et al. 2015): scores are few, while a teacher says something about every place of every picture.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core.errors import UserError
-from gmiqa_core.mobilenet import MobileNetV2
 
 TAPS = {6: 8, 10: 16, 13: 16, 16: 32}  # block of MobileNetV2 -> stride of its map
 
@@ -28,7 +28,7 @@ def stage(stride: int) -> int:
 
 
 class Distillation:
-    """The loss that a teacher adds to a network's own; `attach` before training, `detach` after it."""
+    """The loss that a teacher adds to that of a network. Call `attach` before training and `detach` after it."""
 
     def __init__(self, file: str | Path, weight: float = 1.0):
         self.file, self.weight = str(file), weight
@@ -59,14 +59,14 @@ class Distillation:
         return maps if self._every else maps[-1]
 
     def detach(self, model: Any) -> None:
-        """Leave the network as it was built."""
+        """Leave the network as it was before `attach`."""
         self._handle.remove()
         model.backbone.every_stage = self._every
         del model.imitation
         self.teacher = self.last = None
 
     def __call__(self, model: Any) -> Tensor:
-        """1 - R^2 of the teacher's maps in the pictures that the network has just seen, mean over the maps."""
+        """1 - R^2 of the teacher's maps of the pictures that the network has just seen, as the mean over the maps."""
         assert self.teacher is not None and self.last is not None, "attach() and a pass of the network come first"
         normalised, maps = self.last
         self.last = None
@@ -75,7 +75,8 @@ class Distillation:
             targets = self.teacher.maps((normalised * model.std + model.mean - centre) / scale, TAPS)
         misses = []
         for head, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
-            own = head(maps[stage(stride)]).float()
-            target = F.batch_norm(F.adaptive_avg_pool2d(target.float(), own.shape[-2:]), None, None, training=True)
-            misses.append(F.mse_loss(own, target))
+            predicted = head(maps[stage(stride)]).float()
+            target = F.adaptive_avg_pool2d(target.float(), predicted.shape[-2:])
+            target = F.batch_norm(target, None, None, training=True)
+            misses.append(F.mse_loss(predicted, target))
         return torch.stack(misses).mean()

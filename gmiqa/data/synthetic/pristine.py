@@ -15,7 +15,7 @@ EMBEDDED_SCENES = 25
 
 
 @dataclass(frozen=True)
-class Content:
+class Reference:
     """One pristine picture: uint8 (3,H,W); kind is photograph, generated or folder."""
 
     name: str
@@ -23,30 +23,30 @@ class Content:
     image: Tensor
 
 
-def contents(source: str | Path = "embedded", limit: int | None = None) -> list[Content]:
+def references(source: str | Path = "embedded", limit: int | None = None) -> list[Reference]:
     """The pristine pictures of a folder (sorted, subfolders included) or the embedded ones; the first `limit` of them.
 
     Pictures of a folder are kept at about 1 megapixel: more is never used, and a thousand of them must fit into memory.
     """
     if str(source) == "embedded":
-        photographs = [Content(name, "photograph", image) for name, image in embedded.photographs().items()]
+        photographs = [Reference(name, "photograph", image) for name, image in embedded.photographs().items()]
         wanted = EMBEDDED_SCENES if limit is None else min(EMBEDDED_SCENES, max(0, limit - len(photographs)))
-        scenes = [Content(name, "generated", image) for name, image in embedded.scenes(wanted).items()]
+        scenes = [Reference(name, "generated", image) for name, image in embedded.scenes(wanted).items()]
         return (photographs + scenes)[:limit]
     paths = images.files(source)[:limit]
     if not paths:
         raise UserError(f"No pictures in {source}: expected a folder of undistorted JPEG, PNG, BMP, WebP or TIFF.")
     root = Path(source)
-    return [Content(str(path.relative_to(root)), "folder", images.read(path, max_side=1280)) for path in paths]
+    return [Reference(str(path.relative_to(root)), "folder", images.read(path, max_side=1280)) for path in paths]
 
 
-def split_contents(
-    contents: list[Content], seed: int = 0, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
-) -> tuple[list[Content], list[Content], list[Content]]:
+def split_references(
+    contents: list[Reference], seed: int = 0, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+) -> tuple[list[Reference], list[Reference], list[Reference]]:
     """Training, validation and test contents, disjoint; each kind is divided by itself so that the parts look alike."""
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise UserError(f"Expected three fractions that sum to 1; got {fractions}.")
-    parts: tuple[list[Content], list[Content], list[Content]] = ([], [], [])
+    parts: tuple[list[Reference], list[Reference], list[Reference]] = ([], [], [])
     for kind in sorted({c.kind for c in contents}):
         members = sorted((c for c in contents if c.kind == kind), key=lambda c: c.name)
         order = np.random.default_rng([seed, len(members)]).permutation(len(members))

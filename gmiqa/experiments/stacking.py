@@ -1,4 +1,4 @@
-"""Stacking: a linear meta-learner over what base networks say of pictures that they have not seen."""
+"""Stacking: a linear meta-learner over base networks' predictions of pictures that they have not seen."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Stack:
         return Tags(estimator_type="regressor", target_tags=TargetTags(required=True), regressor_tags=RegressorTags())
 
     def _stepwise(self, table: pd.DataFrame, y: np.ndarray, path: list[dict[str, Any]]) -> list[str]:
-        """Names of the members that the F-tests leave; at least one."""
+        """Names of the members that the F-tests keep; at least one."""
         from scipy.stats import f as f_distribution
 
         def residual(names: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""Places: what is learned from partly distorted pictures finds the spoiled part of others; the file, and the map."""
+"""Local quality: what is learned from locally distorted pictures finds the distorted region of others; file and map."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ import torch
 
 from gmiqa.data import synthetic
 from gmiqa.data.distortions import distort
-from gmiqa.release import fit_local_quality as spoiling
-from gmiqa.release.fit_local_quality import BATCH, SPOILED, WORSE, Objective, gradually_changed, partly_distorted
+from gmiqa.release import fit_local_quality
+from gmiqa.release.fit_local_quality import BATCH, CLEAN, DEGRADED, SeverityLoss, gradually_changed, locally_distorted
 from gmiqa.score import Scorer
-from gmiqa.score.local_quality import OWN, STEP, Places
+from gmiqa.score.local_quality import COLOURS, STEP, LocalQuality
 from gmiqa.score.quality_map import LARGEST
 from gmiqa.score.scorer import BUNDLED
 from gmiqa_core import checkpoints, network
@@ -32,53 +32,54 @@ def seeing():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [c.image for c in synthetic.contents("embedded", limit=20) if c.kind == "generated"]
+    return [c.image for c in synthetic.references("embedded", limit=20) if c.kind == "generated"]
 
 
 @pytest.fixture(scope="module")
 def learned(seeing, scenes, tmp_path_factory):
-    return spoiling.fit(seeing, scenes, scenes, scenes, 256, 0, 100, tmp_path_factory.mktemp("places"), side=96)
+    pictures = fit_local_quality.Pictures(scenes, scenes, scenes)
+    return fit_local_quality.fit(seeing, pictures, 256, 0, 100, tmp_path_factory.mktemp("training"), side=96)
 
 
-def test_statistics_of_a_place_are_those_of_its_window(model):
-    x, places = torch.rand(1, 3, 160, 224), Places.of(model).eval()
-    seen = places.look(x)[0]
+def test_moments_of_a_place_are_those_of_its_window(model):
+    x, untrained = torch.rand(1, 3, 160, 224), LocalQuality.untrained(model).eval()
+    got = untrained.windows(x)[0]
     maps = model.backbone((x - model.mean) / model.std)[0][0]  # stride 4: a place is 4 x 4, its window 12 x 12
-    window, n, first = maps[:, 4:16, 8:20].flatten(1), len(maps), 2 * OWN
-    assert seen.shape[1:] == (10, 14)
-    torch.testing.assert_close(seen[first:first + n, 2, 3], window.mean(1), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(seen[first + n:first + 2 * n, 2, 3], window.std(1, correction=0), atol=2e-3, rtol=1e-3)
-    torch.testing.assert_close(seen[:3, 2, 3], x[0, :, 16:64, 32:80].mean((1, 2)), atol=1e-5, rtol=1e-4)
-    assert places.severity(torch.rand(3, 33, 400)).shape == (2, 25)
+    window, n, first = maps[:, 4:16, 8:20].flatten(1), len(maps), 2 * COLOURS
+    assert got.shape[1:] == (10, 14)
+    torch.testing.assert_close(got[first:first + n, 2, 3], window.mean(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(got[first + n:first + 2 * n, 2, 3], window.std(1, correction=0), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(got[:3, 2, 3], x[0, :, 16:64, 32:80].mean((1, 2)), atol=1e-5, rtol=1e-4)
+    assert untrained.severity(torch.rand(3, 33, 400)).shape == (2, 25)
 
 
 def test_crops_are_a_pure_function_of_the_step_and_lists_are_drawn_alike():
     dark, bright = torch.zeros(3, 80, 70, dtype=torch.uint8), torch.full((3, 300, 200), 255, dtype=torch.uint8)
-    objective = Objective([[dark] * 9, [bright]], 256, 64, seed=3)
-    drawn = [objective.draw(step) for step in range(4)]
-    again = objective.draw(2)
+    loss = SeverityLoss([[dark] * 9, [bright]], 256, 64, seed=3)
+    drawn = [loss.draw(step) for step in range(4)]
+    again = loss.draw(2)
     assert torch.equal(drawn[2][0], again[0]) and torch.equal(drawn[2][1], again[1])
     assert drawn[0][0].shape == (BATCH, 3, 64, 64) and drawn[0][1].shape == (BATCH, 64 // STEP, 64 // STEP)
     share = torch.cat([x.flatten(1).median(1).values > 0.5 for x, _ in drawn]).float().mean()
     assert 0.25 < share < 0.75
 
 
-def test_faint_crops_differ_where_nothing_is_spoiled(scenes):
-    plain, faint = (Objective([scenes], 256, 64, 0, replace(SPOILED, faint=share)).draw(0) for share in (0.0, 1.0))
-    assert (plain[0] - faint[0]).abs().amax((1, 2, 3)).min() > 0
-    assert faint[1].amax((1, 2)).min() < 0.5 < faint[1].max(), "all over is not spoiled, a part of it is"
+def test_mildly_distorted_crops_differ_where_nothing_is_locally_distorted(scenes):
+    plain, mild = (SeverityLoss([scenes], 256, 64, 0, replace(CLEAN, mild=share)).draw(0) for share in (0.0, 1.0))
+    assert (plain[0] - mild[0]).abs().amax((1, 2, 3)).min() > 0
+    assert mild[1].amax((1, 2)).min() < 0.5 < mild[1].max(), "all over is no local distortion, a region of it is"
 
 
-def test_a_partly_distorted_picture_differs_where_its_severity_says():
+def test_a_locally_distorted_picture_differs_where_its_severity_says():
     x, rng = torch.rand(3, 96, 128), np.random.default_rng(0)
-    seen = [partly_distorted(x, rng) for _ in range(120)]
+    seen = [locally_distorted(x, rng) for _ in range(120)]
     assert any(not severity.any() for _, severity in seen)  # undistorted ones are among them
     for y, severity in seen:
         outside = severity == 0
         assert torch.equal((y * 255).round()[:, outside], (x * 255).round()[:, outside]) and severity.max() <= 1
         if not outside.all():
             assert not torch.equal(y, x)
-    again = partly_distorted(x, np.random.default_rng(0))
+    again = locally_distorted(x, np.random.default_rng(0))
     assert torch.equal(again[0], seen[0][0])
 
 
@@ -94,37 +95,37 @@ def test_a_gradual_change_has_no_edge():
 
 def test_the_second_phase_has_sharper_edges_and_stronger_levels():
     x, soft, strong = torch.rand(3, 96, 128), {}, {}
-    for phase in (SPOILED, WORSE):
+    for phase in (CLEAN, DEGRADED):
         rng = np.random.default_rng(1)
-        seen = [severity for _, severity in (partly_distorted(x, rng, phase) for _ in range(150)) if severity.any()]
+        seen = [severity for _, severity in (locally_distorted(x, rng, phase) for _ in range(150)) if severity.any()]
         inside = [severity / severity.max() for severity in seen]
         soft[phase] = float(np.mean([((part > 0.02) & (part < 0.98)).float().mean() for part in inside]))
         strong[phase] = float(np.mean([severity.max() for severity in seen]))
-    assert soft[WORSE] < 0.7 * soft[SPOILED] and strong[WORSE] > strong[SPOILED]
+    assert soft[DEGRADED] < 0.7 * soft[CLEAN] and strong[DEGRADED] > strong[CLEAN]
 
 
-def test_the_spoiled_quadrant_of_an_unseen_picture_is_found(seeing, learned):
+def test_the_distorted_quadrant_of_an_unseen_picture_is_found(seeing, learned):
     hits = []
-    for number, content in enumerate(synthetic.contents("embedded", limit=4)):
+    for number, content in enumerate(synthetic.references("embedded", limit=4)):
         x = next(synthetic.test_batches([content], types=[0], whole=(192, 256))).images[0]
         for place, kind in enumerate(("white_noise", "impulse_noise", "quantisation", "denoise_dct")):
             h, w = x.shape[1] // 2, x.shape[2] // 2
             part = (slice(h * (place // 2), h * (place // 2) + h), slice(w * (place % 2), w * (place % 2) + w))
-            spoiled = x.clone()
-            spoiled[:, *part] = distort(x[None], kind, 5, [number])[0][:, *part]
-            severity = learned.severity(spoiled)
+            distorted = x.clone()
+            distorted[:, *part] = distort(x[None], kind, 5, [number])[0][:, *part]
+            severity = learned.severity(distorted)
             rows, columns = severity.shape
             row, column = divmod(int(severity.argmax()), columns)
             hits.append((row + 0.5 >= rows / 2, column + 0.5 >= columns / 2) == (place // 2 == 1, place % 2 == 1))
     assert np.mean(hits) > 0.6, hits  # chance is 0.25
 
 
-def test_a_file_gives_the_same_places_and_the_map_shares_the_score_out(seeing, learned, tmp_path):
+def test_a_file_gives_the_same_map_which_shares_the_score_out(seeing, learned, tmp_path):
     learned.save(tmp_path / "places.safetensors")
     checkpoint = checkpoints.save(seeing, tmp_path / "model.safetensors", places="places.safetensors", max_side=256)
     scorer = Scorer(checkpoint, "cpu")
-    x = synthetic.contents("embedded", limit=1)[0].image
-    assert Places.load(tmp_path / "places.safetensors").severity(torch.rand(3, 64, 64)).shape == (4, 4)
+    x = synthetic.references("embedded", limit=1)[0].image
+    assert LocalQuality.load(tmp_path / "places.safetensors").severity(torch.rand(3, 64, 64)).shape == (4, 4)
     values = scorer.quality_map(x).values
     assert values.mean() == pytest.approx(scorer.score(x).quality, abs=2) and values.std() > 0
     assert np.array_equal(values, Scorer(checkpoint, "cpu", workers=1).quality_map(x).values)
@@ -133,14 +134,14 @@ def test_a_file_gives_the_same_places_and_the_map_shares_the_score_out(seeing, l
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors"])
-def test_a_foreign_file_is_no_model_of_places(content, tmp_path):
+def test_a_foreign_file_is_refused(content, tmp_path):
     path = tmp_path / "places.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match="places.safetensors"):
-        Places.load(path)
+        LocalQuality.load(path)
 
 
-def test_tensors_of_another_network_are_no_model_of_places(seeing, tmp_path):
+def test_tensors_of_another_network_are_refused(seeing, tmp_path):
     checkpoints.save(seeing, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="model of places"):
-        Places.load(tmp_path / "model.safetensors")
+        LocalQuality.load(tmp_path / "model.safetensors")

@@ -1,8 +1,8 @@
 """The extended hand-crafted set: NSS in luminance and opponent colours, contrast, colour, local sharpness, compression.
 
 Each group is a function (N, 3, H, W) in 0..255 -> (N, d) with its names beside it; nothing is learned here. Local
-values are taken on a grid of blocks and described by percentiles, because one sharp subject before a blurred
-background is a good picture and a sharp background behind a blurred subject is not.
+values are taken on a grid of blocks and described by percentiles: a sharp subject in front of a blurred background is
+a good picture, but a sharp background behind a blurred subject is not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa.baselines.nss import NAMES18, features18, gaussian, half, luminance, mscn
+from gmiqa.features.nss import NAMES18, features18, gaussian, half, luminance, mscn
 
 PERCENTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 GRID = 12  # blocks along each side
