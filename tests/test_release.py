@@ -88,7 +88,7 @@ def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
 
 def test_training_the_type_branch_again_leaves_scores_as_they_are(tmp_path):
     torch.manual_seed(0)
-    model = network.build("tiny", statistics=True).eval()
+    model = network.build("tiny", statistics=True, type_layers=1).eval()
     contents = synthetic.references("embedded", limit=10)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = next(synthetic.test_batches(contents[:1], types=range(26), levels=[4], crop=128))
