@@ -100,6 +100,11 @@ def test_the_method_needs_torch_torch_geometric_and_learn2learn_only():
     loaded_after(code + "\n".join(f"import {name}" for name in names))
 
 
+def test_meta_learning_takes_of_learn2learn_what_it_uses():
+    made = "from torch import nn; from gmiqa_core.meta_learning import MetaLearner; MetaLearner(nn.Linear(2, 1)).clone()"
+    assert not loaded_after(made) & {"gym", "torchvision", "pandas", "scipy"}
+
+
 def loaded_after(statement):
     code = f"{statement}\nimport sys\nprint(' '.join(sorted(set(m.split('.')[0] for m in sys.modules))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -119,6 +119,20 @@ def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
     assert "<title>A title</title>" in text and "one" in text and "//" not in re.sub(r"data:\S+", "", text[:300])
 
 
+def test_a_page_shows_the_parameters_once_as_the_first_cell_prints_them(tmp_path):
+    import nbformat
+
+    def cell(source: str, *tags: str, printed: str = "") -> nbformat.NotebookNode:
+        outputs = [nbformat.v4.new_output("stream", text=printed)] if printed else []
+        return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)}, outputs=outputs)
+
+    nbformat.write(nbformat.v4.new_notebook(cells=[
+        cell("level: int = 3  # declared", "parameters"), cell("# Parameters\nlevel = 4", "injected-parameters"),
+        cell("stage = open_stage(NAME)", "other", printed="  level  4  -p\n")]), tmp_path / "a.ipynb")
+    text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "level  4  -p" in text and "declared" not in text and "# Parameters" not in text and text.count("level") == 1
+
+
 def test_every_formula_of_the_notebooks_can_be_set_without_a_network():
     import nbformat
 

@@ -145,8 +145,8 @@ def test_the_time_left_is_within_a_third_of_the_truth_from_the_second_stage_on(t
         chain = Chain(tmp_path / "none", load(), jobs=jobs)
         chain.room = Room(jobs, 2)
         told = world(chain, steps, factor, spread, seed)[:-1]
-        for left, truth in told:  # the last stage alone may be off by chance: 3 % of the whole
-            assert abs(left - truth) <= max(truth / 3, 0.03 * told[0][1]), f"{left:.0f} s left? {truth:.0f} are"
+        for left, truth in told:  # a last stage alone may be off by chance: 5 % of the whole
+            assert abs(left - truth) <= max(truth / 3, 0.05 * told[0][1]), f"{left:.0f} s left? {truth:.0f} are"
 
 
 def test_a_stage_at_work_that_takes_longer_is_not_waited_for():
