@@ -32,7 +32,7 @@ class Batch:
         return Batch(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return Batch(*(upload(getattr(self, f.name), device) for f in fields(self)))
 
     @staticmethod
     def cat(batches: Iterable[Batch]) -> Batch:
@@ -47,6 +47,12 @@ class Target(NamedTuple):
     quality: Tensor  # (n,) in [0,1], higher is better
     spread: Tensor  # (n,) standard deviation of the quality, 0 where the score is the picture's own
     rows: Tensor  # (n,) which pictures of the set they are
+
+
+def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on that device; a card copies it without a wait of the host."""
+    on_card = torch.device(device).type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory().to(device, non_blocking=True) if on_card else tensor.to(device)
 
 
 def to_float(image: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from gmiqa_core import distributed, training
-from gmiqa_core.batch import Target, to_float
+from gmiqa_core.batch import Target, to_float, upload
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import SCORE_LOSSES, score_loss
 from gmiqa_core.network import GMIQA, build
@@ -125,7 +125,7 @@ class Objective:
         start = time.perf_counter()
         target = self.draw(k - before)
         device = next(model.parameters()).device
-        target = Target(*(part.to(device, non_blocking=True) for part in target))
+        target = Target(*(upload(part, device) for part in target))
         target = target._replace(images=to_float(target.images))
         waited = time.perf_counter() - start
         mu, sigma = model(target.images)

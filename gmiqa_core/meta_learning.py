@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import distributed, training
+from gmiqa_core.batch import upload
 from gmiqa_core.errors import UserError
 
 ALGORITHMS = ("maml", "meta-sgd")
@@ -122,7 +123,7 @@ class Moments:
 
 def squared_error(model: Any, batch: Any) -> Tensor:
     device = next(model.parameters()).device
-    return (model(batch.images.to(device)) - batch.quality.to(device)).square().mean()
+    return (model(upload(batch.images, device)) - upload(batch.quality, device)).square().mean()
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import training
-from gmiqa_core.batch import to_float
+from gmiqa_core.batch import to_float, upload
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
@@ -148,11 +148,10 @@ class FineTuning:
 
     def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
         target = self.pictures.batch(self.seed, step, self.batch, self.crop)
-        device = model.centre.device
-        predicted = model(to_float(target.images.to(device)))
-        loss = quality_aware_loss(predicted, target.quality.to(device), *self.weights, self.temperature,
-                                  float(model.scale))
-        return loss, {"rmse": (predicted - target.quality.to(device)).square().mean().sqrt()}
+        images, quality = (upload(part, model.centre.device) for part in target[:2])
+        predicted = model(to_float(images))
+        loss = quality_aware_loss(predicted, quality, *self.weights, self.temperature, model.scale)
+        return loss, {"rmse": (predicted - quality).square().mean().sqrt()}
 
 
 def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path, batch: int = 16, lr: float = 1e-3,

@@ -1,0 +1,36 @@
+"""Windows of many pictures in one operation, where a card would wait for the host between small ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmiqa_core.batch import upload
+
+
+def gather(memory: Tensor, windows: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
+    """(n,3,*size) windows of pictures (3,h,w) that lie somewhere in `memory`, equal to slices of them, flip(-1) where
+    a window is mirrored, then rot90 by its quarters.
+
+    windows    seven arrays (n,): where the picture begins in memory, its height and width; the window's top and left;
+               whether it is mirrored; quarter turns (0 unless size is square)
+    """
+    numbers = upload(torch.from_numpy(np.stack([np.asarray(w, np.int64) for w in windows])), memory.device)
+    start, height, width, top, left, flip, quarters = numbers.view(7, -1, 1, 1)
+    i = torch.arange(size[0], device=memory.device)[:, None]
+    j = torch.arange(size[1], device=memory.device)
+    sideways = quarters % 2 == 1
+    row, column = torch.where(sideways, j, i), torch.where(sideways, i, j)
+    row = torch.where(quarters >= 2, size[0] - 1 - row, row)
+    column = torch.where((quarters == 1) | (quarters == 2), size[1] - 1 - column, column)
+    column = torch.where(flip == 1, size[1] - 1 - column, column)
+    place = start + (top + row) * width + left + column
+    flat = memory.view(-1)
+    return torch.stack([flat[place + channel * height * width] for channel in range(3)], 1)
+
+
+def to_unit(pictures: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [0,1], the same numbers on every device: a card divides by a plain number through its
+    reciprocal, which is another rounding, and the randomness of a distortion follows from the pixels' bytes."""
+    return pictures.float() / torch.tensor(255.0).to(pictures.device)
