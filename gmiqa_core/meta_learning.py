@@ -114,11 +114,13 @@ class Moments:
         (b1, b2), self.step = BETAS, self.step + 1
         self.mean = self.mean or [torch.zeros_like(g) for g in gradients]
         self.square = self.square or [torch.zeros_like(g) for g in gradients]
-        self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients, strict=True)]
-        self.square = [b2 * v + (1 - b2) * g.square() for v, g in zip(self.square, gradients, strict=True)]
+        multiplied, added, divided = torch._foreach_mul, torch._foreach_add, torch._foreach_div
+        squares = torch._foreach_pow(gradients, 2)
+        self.mean = added(multiplied(self.mean, b1), multiplied(gradients, 1 - b1))
+        self.square = added(multiplied(self.square, b2), multiplied(squares, 1 - b2))
         # Epsilon stands inside the root, whose derivative at 0 is infinite.
-        return [m / (1 - b1**self.step) / (v / (1 - b2**self.step) + EPSILON**2).sqrt()
-                for m, v in zip(self.mean, self.square, strict=True)]
+        roots = torch._foreach_sqrt(added(divided(self.square, 1 - b2**self.step), EPSILON**2))
+        return divided(divided(self.mean, 1 - b1**self.step), roots)
 
 
 def squared_error(model: Any, batch: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,16 +122,14 @@ class Pretraining:
     type_weight: float
 
     def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        begin = time.perf_counter()
         batch = self.pool.batch(step, self.batch)
-        waited = time.perf_counter() - begin
         features = model.features(batch.images)
         error = (model.quality(features).squeeze(-1) - (batch.quality - model.centre) / model.scale).square().mean()
         logits = model.naming(features)
         naming = nn.functional.cross_entropy(logits, batch.type - 1)
         accuracy = (logits.argmax(1) == batch.type - 1).float().mean()
         return error + self.type_weight * naming, {"pseudo_score_mse": error, "type_loss": naming,
-                                                   "type_accuracy": accuracy, "data_seconds": waited}
+                                                   "type_accuracy": accuracy}
 
 
 @dataclass
