@@ -60,11 +60,14 @@ def to_float(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image.float() / 255
 
 
+def random_place(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> tuple:
+    """Of a random part (3,height,width): its top and left, whether it is mirrored (half of the time), quarter turns."""
+    top, left = (int(rng.integers(n - size + 1)) for n, size in zip(picture.shape[1:], (height, width), strict=True))
+    return top, left, bool(rng.random() < 0.5), int(rng.integers(4)) if turn and height == width else 0
+
+
 def random_window(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
-    """A random part (3,height,width) of a picture, mirrored half of the time; turned if that is asked and it is square.
-    """
-    top = int(rng.integers(picture.shape[1] - height + 1))
-    left = int(rng.integers(picture.shape[2] - width + 1))
+    """A random part of a picture, mirrored half of the time; turned if that is asked and it is square."""
+    top, left, flip, quarters = random_place(picture, height, width, rng, turn)
     part = picture[:, top: top + height, left: left + width]
-    part = part.flip(2) if rng.random() < 0.5 else part
-    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
+    return torch.rot90(part.flip(2) if flip else part, quarters, (1, 2)) if flip or quarters else part

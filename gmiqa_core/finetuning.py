@@ -1,5 +1,4 @@
-"""Fine-tuning: scores of a target set; a share of the steps keeps the type and level branch alive on synthetic graphs.
-"""
+"""Fine-tuning: scores of a target set; a share of the steps keeps type and level branch alive on synthetic graphs."""
 
 import math
 from collections.abc import Callable

@@ -107,17 +107,16 @@ class Moments:
 
     def __init__(self) -> None:
         self.step = 0
-        self.mean: list[Tensor] = []
-        self.square: list[Tensor] = []
+        self.mean: tuple[Tensor, ...] = ()
+        self.square: tuple[Tensor, ...] = ()
 
-    def direction(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+    def direction(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (b1, b2), self.step = BETAS, self.step + 1
-        self.mean = self.mean or [torch.zeros_like(g) for g in gradients]
-        self.square = self.square or [torch.zeros_like(g) for g in gradients]
+        self.mean = self.mean or tuple(torch.zeros_like(g) for g in gradients)
+        self.square = self.square or tuple(torch.zeros_like(g) for g in gradients)
         multiplied, added, divided = torch._foreach_mul, torch._foreach_add, torch._foreach_div
-        squares = torch._foreach_pow(gradients, 2)
         self.mean = added(multiplied(self.mean, b1), multiplied(gradients, 1 - b1))
-        self.square = added(multiplied(self.square, b2), multiplied(squares, 1 - b2))
+        self.square = added(multiplied(self.square, b2), multiplied(torch._foreach_pow(gradients, 2), 1 - b2))
         # Epsilon stands inside the root, whose derivative at 0 is infinite.
         roots = torch._foreach_sqrt(added(divided(self.square, 1 - b2**self.step), EPSILON**2))
         return divided(divided(self.mean, 1 - b1**self.step), roots)
@@ -168,8 +167,7 @@ class PlainObjective:
     tasks: int = 5
 
     def __call__(self, model: nn.Module, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        loss = squared_error(model, self.pool.batch(step * self.tasks + micro, self.batch))
-        return loss, {}
+        return squared_error(model, self.pool.batch(step * self.tasks + micro, self.batch)), {}
 
 
 def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps: int, lr: float, folder: str | Path,

@@ -177,7 +177,7 @@ def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | 
 def _digest(pictures: Any) -> str:
     """Of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
     sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
-    return hashlib.sha256(pictures.quality.numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(pictures.quality.cpu().numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
 
 
 @torch.no_grad()

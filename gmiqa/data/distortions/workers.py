@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads(device: torch.device) -> int:
-    """How many share a batch: PyTorch's own number on a CPU; all there are beside a card, which leaves them the rest."""
+    """How many share a batch: PyTorch's own number on a CPU; all there are beside a card."""
     return torch.get_num_threads() if device.type == "cpu" else _cores()
 
 

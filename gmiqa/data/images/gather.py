@@ -30,6 +30,28 @@ def gather(memory: Tensor, windows: Sequence[np.ndarray], size: tuple[int, int])
     return torch.stack([flat[place + channel * height * width] for channel in range(3)], 1)
 
 
+class Packed:
+    """Pictures of any sizes, one after the other in one tensor on a device."""
+
+    def __init__(self, pictures: Sequence[Tensor], device: torch.device):
+        self.heights, self.widths = np.array([p.shape[1:] for p in pictures]).T
+        ends = np.cumsum([p.numel() for p in pictures])
+        self.starts = np.concatenate([[0], ends[:-1]])
+        self.memory = upload(torch.cat([p.reshape(-1) for p in pictures]), device)
+
+    def windows(self, index: np.ndarray, places: Sequence[tuple], size: tuple[int, int]) -> Tensor:
+        """(n,3,*size): pictures `index`, each at its top and left, mirrored if so, turned by quarters."""
+        where = (self.starts[index], self.heights[index], self.widths[index])
+        return gather(self.memory, (*where, *np.array(places, int).T), size)
+
+
+def fits(pictures: Sequence[Tensor], device: torch.device) -> bool:
+    """Whether a card has room for them: a quarter of its free memory at most."""
+    if device.type != "cuda":
+        return False
+    return 4 * sum(p.numel() for p in pictures) <= torch.cuda.mem_get_info(device)[0]
+
+
 def to_unit(pictures: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [0,1], the same numbers on every device: a card divides by a plain number through its
     reciprocal, which is another rounding, and the randomness of a distortion follows from the pixels' bytes."""
