@@ -45,11 +45,13 @@ def _cores() -> int:
 def begin(function: Callable[..., Any], tasks: Iterable[tuple], count: int,
           device: torch.device | None = None) -> list[Future]:
     """function(*task) for each of the tasks, on `count` threads; on the caller's stream of a card."""
-    stream = torch.cuda.current_stream(device) if device is not None and device.type == "cuda" else None
+    run = function
+    if device is not None and device.type == "cuda":
+        stream = torch.cuda.current_stream(device)
 
-    def run(*task: Any) -> Any:
-        with torch.cuda.stream(stream):  # type: ignore[arg-type]
-            return function(*task)
+        def run(*task: Any) -> Any:
+            with torch.cuda.stream(stream):
+                return function(*task)
 
     return [_executor("share", count).submit(run, *task) for task in tasks]
 

@@ -69,7 +69,7 @@ class CardShelf:
         self.free.append(self.places.pop(slot)[0])
 
     def filling(self) -> contextlib.AbstractContextManager:
-        return torch.cuda.stream(self.stream)  # type: ignore[arg-type]
+        return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def update(self, made: Mapping[int, Tensor]) -> None:
         """Copy new pictures into free rows."""
@@ -88,7 +88,7 @@ class CardShelf:
     def _grow(self, width: int) -> None:
         """More rows if none is free, and longer ones if a picture needs that."""
         rows, wide = self.memory.shape
-        more = rows if self.free else max(self.rows, rows + rows // 4)
+        more = rows if self.free else max(self.rows, rows + rows // 4 + 1)
         memory = torch.empty(more, max(width, wide), dtype=torch.uint8, device=self.device)
         memory[:rows, :wide] = self.memory
         self.memory = memory
