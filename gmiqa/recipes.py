@@ -202,12 +202,14 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
     """Train `model` on the scores of a target set; a share of the steps draws synthetic graphs from `pool`."""
     steps = finetune_steps(p, len(scored.train))
     model = finetuning.with_graph(model, p.finetune_graph)
+    # worker processes have cards of their own
+    data = scored.train.on(next(model.parameters()).device) if p.workers == 1 else scored.train
     evaluate = Validation(scored.validation, p.finetune_batch) if scored.validation is not None else None
     how = finetuning.ScoreTraining(
         loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
         lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)
     return finetuning.finetune(
-        model, scored.train, how, steps=steps, folder=folder, evaluate=evaluate,
+        model, data, how, steps=steps, folder=folder, evaluate=evaluate,
         synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
         teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
         accumulate=p.workers, seed=seed, precision=p.precision, clip=1.0, weight_decay=p.finetune_decay,

@@ -32,7 +32,7 @@ class Batch:
         return Batch(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return Batch(*(upload(getattr(self, f.name), device) for f in fields(self)))
 
     @staticmethod
     def cat(batches: Iterable[Batch]) -> Batch:
@@ -49,16 +49,25 @@ class Target(NamedTuple):
     rows: Tensor  # (n,) which pictures of the set they are
 
 
+def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on that device; a card copies it without a wait of the host."""
+    on_card = torch.device(device).type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory().to(device, non_blocking=True) if on_card else tensor.to(device)
+
+
 def to_float(image: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [0, 1]; floats pass through."""
     return image if image.is_floating_point() else image.float() / 255
 
 
+def random_place(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> tuple:
+    """Of a random part (3,height,width): its top and left, whether it is mirrored (half of the time), quarter turns."""
+    top, left = (int(rng.integers(n - size + 1)) for n, size in zip(picture.shape[1:], (height, width), strict=True))
+    return top, left, bool(rng.random() < 0.5), int(rng.integers(4)) if turn and height == width else 0
+
+
 def random_window(picture: Tensor, height: int, width: int, rng: np.random.Generator, turn: bool = False) -> Tensor:
-    """A random part (3,height,width) of a picture, mirrored half of the time; also turned, if `turn` and it is square.
-    """
-    top = int(rng.integers(picture.shape[1] - height + 1))
-    left = int(rng.integers(picture.shape[2] - width + 1))
+    """A random part of a picture, mirrored half of the time; turned if that is asked and it is square."""
+    top, left, flip, quarters = random_place(picture, height, width, rng, turn)
     part = picture[:, top: top + height, left: left + width]
-    part = part.flip(2) if rng.random() < 0.5 else part
-    return torch.rot90(part, int(rng.integers(4)), (1, 2)) if turn and height == width else part
+    return torch.rot90(part.flip(2) if flip else part, quarters, (1, 2)) if flip or quarters else part

@@ -1,8 +1,6 @@
-"""Fine-tuning on scores of a target set. Synthetic graphs in a share of the steps keep type and level branch alive.
-"""
+"""Fine-tuning on scores of a target set. Synthetic graphs in a share of the steps keep type and level branch alive."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from gmiqa_core import distributed, training
-from gmiqa_core.batch import Target, to_float
+from gmiqa_core.batch import Target, to_float, upload
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import SCORE_LOSSES, score_loss
 from gmiqa_core.network import GMIQA, build
@@ -122,16 +120,11 @@ class Objective:
             loss, values = self.synthetic(model, before, 0)
             values = {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
             return self._taught(model, loss, values)
-        start = time.perf_counter()
-        target = self.draw(k - before)
         device = next(model.parameters()).device
-        target = Target(*(part.to(device, non_blocking=True) for part in target))
-        target = target._replace(images=to_float(target.images))
-        waited = time.perf_counter() - start
-        mu, sigma = model(target.images)
+        target = Target(*(upload(part, device) for part in self.draw(k - before)))
+        mu, sigma = model(to_float(target.images))
         loss = score_loss(self.loss, mu, sigma, target, self.scale)
-        values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean(),
-                  "data_seconds": waited}
+        values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean()}
         return self._taught(model, loss, values)
 
     def _taught(self, model: GMIQA, loss: Tensor, values: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

@@ -70,7 +70,7 @@ def soft_spearman(prediction: Tensor, target: Tensor, temperature: float = 0.1) 
 
 
 def quality_aware_loss(prediction: Tensor, target: Tensor, mse_weight: float = 0.5, rank_weight: float = 0.5,
-                       temperature: float = 0.1, scale: float = 1.0) -> Tensor:
+                       temperature: float = 0.1, scale: Tensor | float = 1.0) -> Tensor:
     """Loss of (n,) predictions on (n,) targets in units of `scale`, the training scores' standard deviation.
 
     When standardised, both parts are of order 1. On [0,1] the squared error would be about 0.02, and on 0..100 in the

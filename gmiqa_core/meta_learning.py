@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import distributed, training
+from gmiqa_core.batch import upload
 from gmiqa_core.errors import UserError
 
 ALGORITHMS = ("maml", "meta-sgd")
@@ -112,23 +113,24 @@ class Moments:
 
     def __init__(self) -> None:
         self.step = 0
-        self.mean: list[Tensor] = []
-        self.square: list[Tensor] = []
+        self.mean: tuple[Tensor, ...] = ()
+        self.square: tuple[Tensor, ...] = ()
 
-    def direction(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+    def direction(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (b1, b2), self.step = BETAS, self.step + 1
-        self.mean = self.mean or [torch.zeros_like(g) for g in gradients]
-        self.square = self.square or [torch.zeros_like(g) for g in gradients]
-        self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients, strict=True)]
-        self.square = [b2 * v + (1 - b2) * g.square() for v, g in zip(self.square, gradients, strict=True)]
+        self.mean = self.mean or tuple(torch.zeros_like(g) for g in gradients)
+        self.square = self.square or tuple(torch.zeros_like(g) for g in gradients)
+        multiplied, added, divided = torch._foreach_mul, torch._foreach_add, torch._foreach_div
+        self.mean = added(multiplied(self.mean, b1), multiplied(gradients, 1 - b1))
+        self.square = added(multiplied(self.square, b2), multiplied(torch._foreach_pow(gradients, 2), 1 - b2))
         # Epsilon stands inside the root, because the root's derivative at 0 is infinite.
-        return [m / (1 - b1**self.step) / (v / (1 - b2**self.step) + EPSILON**2).sqrt()
-                for m, v in zip(self.mean, self.square, strict=True)]
+        roots = torch._foreach_sqrt(added(divided(self.square, 1 - b2**self.step), EPSILON**2))
+        return divided(divided(self.mean, 1 - b1**self.step), roots)
 
 
 def squared_error(model: Any, batch: Any) -> Tensor:
     device = next(model.parameters()).device
-    return (model(batch.images.to(device)) - batch.quality.to(device)).square().mean()
+    return (model(upload(batch.images, device)) - upload(batch.quality, device)).square().mean()
 
 
 @dataclass
@@ -171,8 +173,7 @@ class PlainObjective:
     tasks: int = 5
 
     def __call__(self, model: nn.Module, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        loss = squared_error(model, self.pool.batch(step * self.tasks + micro, self.batch))
-        return loss, {}
+        return squared_error(model, self.pool.batch(step * self.tasks + micro, self.batch)), {}
 
 
 def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps: int, lr: float, folder: str | Path,

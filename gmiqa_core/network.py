@@ -77,7 +77,7 @@ class GMIQA(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
             self.register_buffer("bank", torch.zeros(c["bank_size"], c["node_width"] + pooled * edge_inputs))
-        self.backbone_frozen = False
+        self.backbone_frozen = self.bank_filled = False
         self.start = bb.RANDOM_START
         self.to(memory_format=torch.channels_last)  # two to three times faster on a CPU, see PRESETS
 
@@ -134,7 +134,8 @@ class GMIQA(nn.Module):
             x, diagonal, _ = self._relate(V, None)
         else:
             if kind == "bank":
-                if not self.bank.any():
+                self.bank_filled = self.bank_filled or bool(self.bank.any())  # one wait for the device, not one a step
+                if not self.bank_filled:
                     raise UserError("finetune_graph = 'bank' has no reference nodes yet; call fill_bank(images) first.")
                 graphs = torch.cat([V[:, None], self.bank.expand(len(V), -1, -1)], 1)
             else:
@@ -157,6 +158,7 @@ class GMIQA(nn.Module):
         training = self.training
         self.eval()
         self.bank.copy_(self.nodes(images))
+        self.bank_filled = True
         self.train(training)
 
     def freeze_backbone(self, frozen: bool = True) -> None:

@@ -48,36 +48,35 @@ def seed_everything(seed: int, step: int, micro: int) -> None:
 @torch.no_grad()
 def move_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
     """Move the running mean of the weights towards the model; counters are copied."""
-    pairs = [(average[name], value) for name, value in model.state_dict().items()]
-    floats = [pair for pair in pairs if pair[1].is_floating_point()]
-    torch._foreach_lerp_([mean for mean, _ in floats], [value for _, value in floats], 1 - decay)
-    for mean, value in pairs:
-        if not value.is_floating_point():
-            mean.copy_(value)
+    state = model.state_dict(keep_vars=True)
+    floats = [name for name, value in state.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in floats], [state[name] for name in floats], 1 - decay)
+    for name in state.keys() - floats:
+        average[name].copy_(state[name])
 
 
 def gradients(model: nn.Module, objective: Any, key: tuple[int, int], accumulate: int, ranks: Ranks,
               params: list[nn.Parameter], autocast: Callable[[], Any]) -> dict[str, list[Any]]:
     """Gradients of step key = (seed, step), summed over the processes; returns what this process's micro-batches gave
     to log, still on the device."""
-    buffers = list(model.buffers())
-    start = [b.detach().clone() for b in buffers] if accumulate > 1 else []
-    moves = [torch.zeros_like(b) for b in start]
+    buffers = list(model.buffers()) if accumulate > 1 else []
+    floats, counters = ([b for b in buffers if b.is_floating_point() == kind] for kind in (True, False))
+    start, counted = [b.clone() for b in floats], [b.clone() for b in counters]
+    moves = [torch.zeros_like(b) for b in floats]
     values: dict[str, list[Any]] = {}
     for micro in range(ranks.rank, accumulate, ranks.world):
-        for buffer, value in zip(buffers, start, strict=False):
-            buffer.copy_(value)
+        for now, before in ((floats, start), (counters, counted)):
+            if now:
+                torch._foreach_copy_(now, before)
         seed_everything(*key, micro)
         with autocast():
             loss, extra = objective(model, key[1], micro)
         (loss / accumulate).backward()
         for name, metric in {"loss": loss, **extra}.items():
             values.setdefault(name, []).append(metric.detach() if isinstance(metric, Tensor) else metric)
-        for buffer, value, move in zip(buffers, start, moves, strict=False):
-            move += buffer - value
-    floats = [move for move in moves if move.is_floating_point()]
-    ranks.sum_gradients(params, floats)
-    for buffer, value, move in zip(buffers, start, moves, strict=False):
-        if buffer.is_floating_point():  # counters (num_batches_tracked) have moved by one, as in one process
-            buffer.copy_(value + move / accumulate)
+        if floats:
+            torch._foreach_add_(moves, torch._foreach_sub(floats, start))
+    ranks.sum_gradients(params, moves)
+    if floats:  # counters (num_batches_tracked) have moved by one, as in one process
+        torch._foreach_copy_(floats, torch._foreach_add(start, torch._foreach_div(moves, accumulate)))
     return values

@@ -162,10 +162,10 @@ class _Trainer:
     def _settle(self) -> None:
         """Bring the waiting numbers from the device, and stop if a loss or a gradient among them has diverged."""
         first = self.step - len(self.waiting) + 1
-        merged = self.ranks.merge([values for values, _, _ in self.waiting])
-        for step, (values, (_, norm, rate)) in enumerate(zip(merged, self.waiting, strict=True), first):
-            self._check(step, values["loss"], float(norm))
-            self.pending.append({**values, "grad_norm": float(norm), "lr": rate})
+        merged = self.ranks.merge([{**values, "grad_norm": [norm]} for values, norm, _ in self.waiting])
+        for step, (values, (_, _, rate)) in enumerate(zip(merged, self.waiting, strict=True), first):
+            self._check(step, values["loss"], values["grad_norm"])
+            self.pending.append({**values, "lr": rate})
         self.waiting = []
 
     def _check(self, step: int, loss: float, norm: float) -> None:

@@ -98,7 +98,7 @@ class PlainResNet(Baseline):
         from gmiqa_core.presets import PRESETS
 
         target = torch.from_numpy(quality).float()
-        data = Pictures(images.read_all(pictures, self.max_side), target, torch.zeros(len(target)))
+        data = Pictures(images.read_all(pictures, self.max_side), target, torch.zeros(len(target))).on(self.device)
         torch.manual_seed(self.seed)
         self.model = _Pooled(PRESETS[self.preset], float(target.mean())).to(self.device)
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from gmiqa.data import images, synthetic
 from gmiqa.data.distortions import TYPES
-from gmiqa_core.batch import Target, random_window
+from gmiqa.data.images.gather import Packed, fits
+from gmiqa_core.batch import Target, random_place, random_window, upload
 
 
 @dataclass
@@ -27,12 +28,14 @@ class Pictures:
     quality    (n,) float in [0,1], higher is better
     spread     (n,) float: standard deviation of the score a picture of this kind gets; 0 where the score is its own
     facts      DataFrame with n rows: what else is known of each picture (id, type, level, reference or content)
+    packed     a copy on a card, from which `batch` takes its crops, see `on`
     """
 
     pictures: list[Tensor]
     quality: Tensor
     spread: Tensor
     facts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    packed: Packed | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -41,6 +44,15 @@ class Pictures:
         chosen = [int(i) for i in index]
         facts = self.facts.iloc[chosen].reset_index(drop=True) if len(self.facts) else self.facts
         return Pictures([self.pictures[i] for i in chosen], self.quality[chosen], self.spread[chosen], facts)
+
+    def on(self, device: str | torch.device) -> "Pictures":
+        """The same pictures, their batches taken on that card where it has room for them; else these."""
+        device = torch.device(device)
+        if not fits(self.pictures, device):
+            return self
+        there = replace(self, quality=upload(self.quality, device), spread=upload(self.spread, device))
+        there.packed = Packed(self.pictures, device)
+        return there
 
     def drawn(self, seed: int = 0) -> Tensor:
         """(n,) one score per picture, drawn from N(quality, spread): the quality itself where the spread is 0."""
@@ -89,8 +101,13 @@ class Pictures:
         rng = np.random.default_rng((seed, epoch, place))
         chosen = [self.pictures[i] for i in index]
         height, width = (min([p.shape[d] for p in chosen] + [crop or 1 << 30]) for d in (1, 2))
-        parts = torch.stack([random_window(p, height, width, rng, turn) for p in chosen])
-        return Target(parts, self.quality[index], self.spread[index], torch.from_numpy(index))
+        if self.packed is None:
+            parts = torch.stack([random_window(p, height, width, rng, turn) for p in chosen])
+        else:
+            places = [random_place(p, height, width, rng, turn) for p in chosen]
+            parts = self.packed.windows(index, places, (height, width))
+        rows = upload(torch.from_numpy(index), parts.device)
+        return Target(parts, self.quality[rows], self.spread[rows], rows)
 
 
 def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,

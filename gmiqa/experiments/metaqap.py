@@ -63,8 +63,9 @@ class Recipe:
         """A copy of `start` fine-tuned on these pictures; its files lie under `name`, and continue a killed run."""
         model = copy.deepcopy(start)
         quiet = {} if self.steps >= TALKATIVE else {"report": lambda *values: None}
-        finetune(model, pictures, steps=self.steps, folder=self.folder / name.replace(" ", "_"), batch=self.batch,
-                 crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature, seed=seed, **quiet)
+        finetune(model, pictures.on(model.centre.device), steps=self.steps, folder=self.folder / name.replace(" ", "_"),
+                 batch=self.batch, crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature,
+                 seed=seed, **quiet)
         return model
 
     def predictions(self, starts: Sequence[QualityNetwork], train: Pictures, test: Pictures, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from gmiqa.data.distortions.table import TYPES, Type, type_id
-from gmiqa.data.distortions.workers import share
+from gmiqa.data.distortions.workers import begin, threads
 from gmiqa_core.errors import UserError
 
 PerImage = int | str | Iterable[int] | Tensor
@@ -44,19 +44,23 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
     groups: dict[tuple[int, int], list[int]] = {}
     for i, cell in enumerate(zip(types, levels, strict=True)):
         groups.setdefault(cell, []).append(i)
-    # On a CPU threads share everything; on a GPU they share only what Pillow does, and the rest is queued in order.
-    threads = torch.get_num_threads() if n > 1 else 1
+    # On a CPU everything is shared out between threads. On a card only what a CPU does there, codecs and noise, is; the
+    # rest is queued meanwhile, in order.
+    on_cpu = images.device.type == "cpu"
+    count = threads(images.device) if n > 1 else 1
     shared: list[tuple] = []
     queued: list[tuple] = []
     for (t, v), members in groups.items():
-        on_threads = threads > 1 and (images.device.type == "cpu" or TYPES[t - 1].codec)
-        size = -(-len(members) // threads) if on_threads else len(members)
+        on_threads = count > 1 and (on_cpu or TYPES[t - 1].codec or TYPES[t - 1].random)
+        size = -(-len(members) // count) if on_threads else len(members)
         for first in range(0, len(members), size):
             chunk = members[first : first + size]
             (shared if on_threads else queued).append((images, chunk, t, v, [seeds[i] for i in chunk], stretch))
-    for tasks, count in ((queued, 1), (shared, threads)):
-        for (_, chunk, *_), part in zip(tasks, share(_distort_some, tasks, count), strict=True):
-            result[chunk] = part
+    begun = begin(_distort_some, shared, count, images.device) if shared else []
+    for task in queued:
+        result[task[1]] = _distort_some(*task)
+    for task, future in zip(shared, begun, strict=True):
+        result[task[1]] = future.result()
     return result
 
 
@@ -79,7 +83,7 @@ def _distort_some(images: Tensor, members: list[int], type: int, level: int, see
 
 def _generators(images: Tensor, type: int, level: int, seeds: list[int]) -> list[Generator]:
     """One CPU generator per image, seeded from (seed, type, level, the image's bytes)."""
-    contents = [zlib.crc32(image.cpu().float().contiguous().numpy().data) for image in images]
+    contents = [zlib.crc32(image.numpy().data) for image in images.cpu().float().contiguous()]
     entropy = [np.random.SeedSequence([s % 2**64, type, level, c]) for s, c in zip(seeds, contents, strict=True)]
     return [Generator().manual_seed(int(e.generate_state(1, np.uint64)[0])) for e in entropy]
 
