@@ -197,11 +197,21 @@ def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphOb
                           quality_scale=scale, seed=seed)
 
 
+def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
+    """The model with this graph behind its score: the model itself if it has that graph, else a copy."""
+    if finetune_graph in (None, model.config["finetune_graph"]):
+        return model
+    other =network.build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
+    other.load_state_dict({k: v for k, v in model.state_dict().items() if k != "bank"}, strict=False)
+    other.start = model.start
+    return other
+
+
 def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, pool: Any = None,
               report: Report | None = None, label: str = "fine-tuning") -> Trained:
     """Train `model` on the scores of a target set; a share of the steps draws synthetic graphs from `pool`."""
     steps = finetune_steps(p, len(scored.train))
-    model = finetuning.with_graph(model, p.finetune_graph)
+    model = with_graph(model, p.finetune_graph)
     # worker processes have cards of their own
     data = scored.train.on(next(model.parameters()).device) if p.workers == 1 else scored.train
     evaluate = Validation(scored.validation, p.finetune_batch) if scored.validation is not None else None

@@ -12,7 +12,7 @@ from gmiqa_core import distributed, training
 from gmiqa_core.batch import Target, to_float, upload
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import SCORE_LOSSES, score_loss
-from gmiqa_core.network import GMIQA, build
+from gmiqa_core.network import GMIQA
 
 BANK_EVERY = 25  # steps after which the bank's nodes are computed anew from the trained backbone
 
@@ -38,16 +38,6 @@ class ScoreTraining:
     def __post_init__(self) -> None:
         if self.loss not in SCORE_LOSSES:
             raise UserError(f"finetune loss = {self.loss!r}: expected one of {', '.join(SCORE_LOSSES)}")
-
-
-def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
-    """The model with this graph behind its score: the model itself if it has that graph, else a copy."""
-    if finetune_graph in (None, model.config["finetune_graph"]):
-        return model
-    other = build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
-    other.load_state_dict({k: v for k, v in model.state_dict().items() if k != "bank"}, strict=False)
-    other.start = model.start
-    return other
 
 
 def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,

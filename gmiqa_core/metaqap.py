@@ -57,7 +57,8 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
     import torchvision
 
     if start == "imagenet":
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(builder).url).name
+        url = torchvision.models.get_model_weights(builder).DEFAULT.url
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
         if not file.is_file():  # a run must not download anything silently
             shown = str(file).replace(str(Path.home()), "~")
             raise UserError(f"ImageNet weights of '{name}' are not at hand: {shown} is not there. Fetch them once with "
@@ -65,12 +66,6 @@ def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
     model = torchvision.models.get_model(builder, weights="DEFAULT" if start == "imagenet" else None)
     setattr(model, head, nn.Identity())
     return model, "torchvision's ImageNet weights" if start == "imagenet" else "random weights"
-
-
-def _weights(builder: str) -> Any:
-    import torchvision
-
-    return torchvision.models.get_model_weights(builder).DEFAULT
 
 
 class QualityNetwork(nn.Module):

@@ -9,6 +9,7 @@ score(nodes(images)). V may have leading dimensions; each entry is then a graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -195,9 +196,7 @@ class QualityRegressor(nn.Module):
 
 
 def _mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in zip([inputs, *widths], widths, strict=False):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+    layers = [part for a, b in pairwise([inputs, *widths]) for part in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
 

@@ -6,6 +6,8 @@ by itself; every micro-batch moves the running statistics from the same start an
 results, so that they, too, do not depend on the number of processes.
 """
 
+import ctypes
+import platform
 import random
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,6 +37,14 @@ def grouped(model: nn.Module, lr: float, groups: Iterable[dict[str, Any]] | None
             if chosen:
                 result.append({**base, "params": chosen, "weight_decay": value})
     return result
+
+
+def keep_memory() -> bool:
+    """Ask glibc to reuse large blocks in place of returning them to the system; True where it accepts that."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4  # of mallopt(3)
+    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 1 << 30))
 
 
 def seed_everything(seed: int, step: int, micro: int) -> None:

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
-from gmiqa_core.memory import keep_memory
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
-from gmiqa_core.step import gradients, grouped, move_average
+from gmiqa_core.step import gradients, grouped, keep_memory, move_average
 
 EXPLOSION = 1000.0  # a run has diverged when its last five losses average this many times the usual loss
 COLUMNS = ("step", "part", "name", "value", "seconds")
@@ -57,17 +56,14 @@ class History:
 
 def lines(label: str = "training", every: float = 10.0) -> Report:
     """Progress as plain lines, at most one per `every` seconds, for batch runs."""
-    shown, start, first = 0.0, time.monotonic(), -1
+    shown = 0.0
 
     def report(step: int, steps: int, values: dict[str, float]) -> None:
-        nonlocal shown, first
-        now = time.monotonic()
-        first = step if first < 0 else first
-        if now - shown >= every or step == steps:
-            shown = now
-            left = f"  {(now - start) / (step - first) * (steps - step):.0f} s left" if step > first else ""
-            text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            print(f"{label}  step {step}/{steps}  {text}{left}", flush=True)
+        nonlocal shown
+        if time.monotonic() - shown >= every or step == steps:
+            shown = time.monotonic()
+            print(f"{label}  step {step}/{steps}", *(f"{name} {v:.4g}" for name, v in values.items()), sep="  ",
+                  flush=True)
 
     return report
 

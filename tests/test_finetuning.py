@@ -85,7 +85,7 @@ def test_zero_backbone_rate_leaves_the_backbone(tmp_path, model):
 @pytest.mark.parametrize("graph", ("singleton", "bank", "batch"))
 def test_every_graph_trains_and_leaves_the_given_model_alone(tmp_path, model, graph):
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    tuned, _ = finetuning.finetune(finetuning.with_graph(model, graph), pictures(), HOW, steps=2, folder=tmp_path,
+    tuned, _ = finetuning.finetune(recipes.with_graph(model, graph), pictures(), HOW, steps=2, folder=tmp_path,
                                    evaluate=recipes.Validation(pictures(6), 4))
     assert tuned.config["finetune_graph"] == graph
     if graph != "singleton":

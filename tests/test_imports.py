@@ -13,7 +13,7 @@ HEAVY = ("torch_geometric", "learn2learn", "gym", "umap", "numba", "skimage", "s
 # Who stands on whom, from the ground up; rooms in one row do not import each other.
 LAYERS = (
     ("core.errors", "core.files", "core.shapes"),
-    ("core.batch", "core.memory"),
+    ("core.batch",),
     ("core.losses",),
     ("core.backbone",),
     ("core.imagenet",),
@@ -101,7 +101,8 @@ def test_the_method_needs_torch_torch_geometric_and_learn2learn_only():
 
 
 def test_meta_learning_takes_of_learn2learn_what_it_uses():
-    made = "from torch import nn; from gmiqa_core.meta_learning import MetaLearner; MetaLearner(nn.Linear(2, 1)).clone()"
+    made = ("from torch import nn; from gmiqa_core.meta_learning import MetaLearner; "
+            "MetaLearner(nn.Linear(2, 1)).clone()")
     assert not loaded_after(made) & {"gym", "torchvision", "pandas", "scipy"}
 
 
