@@ -201,7 +201,7 @@ def with_graph(model: GMIQA, finetune_graph: str | None) -> GMIQA:
     """The model with this graph behind its score: the model itself if it has that graph, else a copy."""
     if finetune_graph in (None, model.config["finetune_graph"]):
         return model
-    other =network.build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
+    other = network.build(**{**model.config, "finetune_graph": finetune_graph}).to(next(model.parameters()).device)
     other.load_state_dict({k: v for k, v in model.state_dict().items() if k != "bank"}, strict=False)
     other.start = model.start
     return other

@@ -1,7 +1,5 @@
 """The error for a user's mistake, and the hint that goes with it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 
