@@ -74,7 +74,7 @@ _PARAMETERS = [
     P("split", str, "0", "stored split: 0 to 9 or official", stages=(FINETUNE, EVALUATE, ABLATE, METAQAP),
       only_if=REAL + " and protocol=splits|official"),
     P("max_side", int, 512, "longer side above which pictures are shrunk", unit="px", low=32,
-      stages=(FINETUNE, EVALUATE, ABLATE), only_if="protocol=cross"),
+      stages=(FINETUNE, ABLATE)),
 
     # 00 start here
     P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", stages=(START,)),
