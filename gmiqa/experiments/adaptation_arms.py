@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def choose(arm: Arm, trials: Sequence[Episode], step: int) -> tuple[Arm, pd.Data
         return float(np.nan_to_num(np.exp(np.log(shares).mean()), nan=np.inf))  # nan: it diverged
 
     lines = [{"inner": inner, "strength": strength, "share": value} for inner, strengths in arm.grid.items()
-             for strength, value in downhill(lambda strength, inner=inner: share(inner, strength), sorted(strengths))]
+             for strength, value in downhill(partial(share, inner), sorted(strengths))]
     table = pd.DataFrame(lines, columns=["inner", "strength", "share"])
     if not arm.grid:
         return arm, table
