@@ -8,7 +8,7 @@ spend the same computing on plain regression: a gain must not just be more train
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,60 +21,12 @@ from gmiqa import recipes
 from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Pool
 from gmiqa.evaluate.comparison import compare, repeated
+from gmiqa.experiments.ablation_rows import CELLS, FACTORS, FOLDER, Row
+from gmiqa.experiments.ablation_rows import CLAIMS as CLAIMS
+from gmiqa.experiments.ablation_rows import ROWS as ROWS
+from gmiqa.experiments.ablation_rows import rows as rows
 from gmiqa.settings import Settings
 from gmiqa_core import prediction
-from gmiqa_core.errors import UserError, did_you_mean
-
-FOLDER = Path(__file__).resolve().parents[2] / "params" / "ablations"
-FACTORS = ("SC", "Meta", "DGR")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: name, overlay params/ablations/<file>.yaml, title, part of the table, row to compare with."""
-
-    name: str
-    file: str
-    title: str
-    part: str
-    against: str = ""
-
-
-ROWS = (
-    Row("BL", "bl", "BL: plain ResNet", "in order"),
-    Row("DGR", "bl_dgr", "+ DGR: graph pre-training", "in order", "BL"),
-    Row("SC", "bl_dgr_sc", "+ SC: self-calibrated blocks", "in order", "DGR"),
-    Row("Meta", "bl_dgr_sc_meta", "+ Meta: meta pre-training", "in order", "SC"),
-    Row("full", "full", "+ SPP: spatial pyramid (full)", "in order", "Meta"),
-    Row("no_DGR", "no_dgr", "full without DGR", "left out", "full"),
-    Row("no_SC", "no_sc", "full without SC", "left out", "full"),
-    Row("no_Meta", "no_meta", "full without Meta", "left out", "full"),
-    Row("SC_only", "sc_only", "full without Meta and DGR", "left out", "full"),
-    Row("Meta_only", "meta_only", "full without SC and DGR", "left out", "full"),
-    Row("DGR_only", "dgr_only", "full without SC and Meta", "left out", "full"),
-    Row("none", "none", "full without all three", "left out", "full"),
-    Row("plain_Meta", "plain_meta", "plain training in place of Meta", "equal compute", "full"),
-    Row("plain_DGR", "plain_dgr", "plain training in place of DGR", "equal compute", "full"),
-    Row("whole", "whole", "full, on whole pictures", "pictures", "full"),
-    Row("V_only", "v_only", "V only, no graph", "graph", "full"),
-    Row("V_MLP", "v_mlp", "V + MLP of equal size", "graph", "full"),
-    Row("depth_1", "edge_depth_1", "edge GCN of 1 layer", "graph", "full"),
-    Row("depth_5", "edge_depth_5", "edge GCN of 5 layers", "graph", "full"),
-)
-# The factorial: which of SC, Meta and DGR each of its eight rows has.
-CELLS = {"none": "", "SC_only": "SC", "Meta_only": "Meta", "DGR_only": "DGR", "no_DGR": "SC Meta", "no_Meta": "SC DGR",
-         "no_SC": "Meta DGR", "full": "SC Meta DGR"}
-
-
-def rows(names: Iterable[str] = ()) -> list[Row]:
-    """The rows of these names in the order of the table; without names all of them."""
-    known = {row.name: row for row in ROWS}
-    wanted = set(names) or set(known)
-    for name in wanted:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UserError(f"ablation_rows: there is no row '{name}'{hint}; the rows are {', '.join(known)}")
-    return [row for row in ROWS if row.name in wanted]
 
 
 def settings_of(row: Row, p: Settings, labelled: int = 0) -> Settings:
