@@ -3,8 +3,8 @@
     python -m benchmarks.training                          # quick preset, on the GPU where there is one
     python -m benchmarks.training --preset paper --side 224
 
-Every arm sees 2 * n pictures a step: a plain batch of 2 n, or one task of n support and n query pictures. The rows
-"with pool" draw the pictures from a synthetic.Pool in the background, as training does.
+Every arm sees 2 * n pictures a step: a plain batch of 2 n, or one task of n support and n query pictures. The row "with
+pool" draws the pictures from a synthetic.Pool that is filled in the background, as training does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Still:
 
 
 def seconds_per_step(model: torch.nn.Module, objective: Any, steps: int) -> float:
-    """Mean of the steps after two to warm up, timed through the loop itself."""
+    """Mean of so many steps after as many to warm up, timed through the loop itself."""
     times: list[float] = []
 
     def report(step: int, total: int, values: dict[str, float]) -> None:
@@ -49,10 +49,36 @@ def seconds_per_step(model: torch.nn.Module, objective: Any, steps: int) -> floa
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
+    # Two logs: between them the steps run as they do in training, without a wait for the device.
     with tempfile.TemporaryDirectory() as folder:
-        training.train(model, objective, steps=steps + 2, lr=1e-4, folder=folder, log_every=1, report=report,
+        training.train(model, objective, steps=2 * steps, lr=1e-4, folder=folder, log_every=steps, report=report,
                        checkpoint_every=10**9)
-    return (times[-2] - times[1]) / (steps - 1)
+    return (times[-1] - times[-2]) / steps
+
+
+def with_pool(side: int, n: int, device: torch.device, model: torch.nn.Module, steps: int, plain: float) -> None:
+    """A plain step whose pictures are distorted meanwhile, once the first round is there; and the pool by itself."""
+    def pool(background: bool) -> synthetic.Pool:
+        return synthetic.Pool(synthetic.references("embedded", limit=8), crop=side, draws=2 * n, reuse=4,
+                              background=background, device=device)
+
+    drawn = pool(True)
+    drawn.batch(0, 2 * n)
+    drawn.waited = 0.0
+    began = time.perf_counter()
+    seconds = seconds_per_step(model, meta_learning.PlainObjective(drawn, 2 * n, 1), steps)
+    share = drawn.waited / (time.perf_counter() - began)
+    print(f"| plain, with pool, reuse 4 | {seconds:.3f} | {seconds / plain:.2f} | {2 * n / seconds:.0f} |")
+    print(f"{share:.0%} of that time went to waiting for distorted pictures.")
+    alone = pool(False)
+    alone.batch(0, 8)  # threads and codecs are there
+    began, spent = time.perf_counter(), time.process_time()
+    alone.batch(0, 125)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    made = len(alone._pictures) - 8
+    print(f"The pool alone, {torch.get_num_threads()} threads of PyTorch: {made / (time.perf_counter() - began):.0f} "
+          f"pictures/s, {1000 * (time.process_time() - spent) / made:.1f} ms of processor a picture.")
 
 
 def main() -> None:
@@ -72,7 +98,7 @@ def main() -> None:
     def meta(algorithm: str, first_order: bool) -> meta_learning.MetaLearner:
         return meta_learning.MetaLearner(regressor(), algorithm, first_order)
 
-    scored = Pictures.of_batch(still.parts[0])
+    scored = Pictures.of_batch(still.parts[0]).on(device)
     tasks = meta_learning.MetaObjective(still, [1], 1, n, n)
     arms: dict[str, Callable[[], tuple[torch.nn.Module, Any]]] = {
         "plain": lambda: (regressor(), meta_learning.PlainObjective(still, 2 * n, 1)),
@@ -94,12 +120,7 @@ def main() -> None:
         plain = plain or seconds
         print(f"| {name} | {seconds:.3f} | {seconds / plain:.2f} | {2 * n / seconds:.0f} |", flush=True)
 
-    pool = synthetic.Pool(synthetic.references("embedded", limit=8), crop=given.side, draws=2 * n, reuse=4)
-    seconds = seconds_per_step(regressor(), meta_learning.PlainObjective(pool, 2 * n, 1), given.steps)
-    print(f"| plain, with pool | {seconds:.3f} | {seconds / (plain or 1):.2f} | {2 * n / seconds:.0f} |")
-    waiting = max(0.0, 1 - (plain or 0) / seconds)
-    print(f"With the pool, {waiting:.0%} of the time goes to waiting for distorted pictures "
-          "(the first generation, pool_reuse 4).")
+    with_pool(given.side, n, device, regressor(), given.steps, plain or 1.0)
     if device.type == "cuda":
         print(f"GPU memory, peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GB")
 

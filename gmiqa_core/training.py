@@ -160,8 +160,8 @@ class _Trainer:
         first = self.step - len(self.waiting) + 1
         merged = self.ranks.merge([{**values, "grad_norm": [norm]} for values, norm, _ in self.waiting])
         for step, (values, (_, _, rate)) in enumerate(zip(merged, self.waiting, strict=True), first):
-            self._check(step, values["loss"], values["grad_norm"])
-            self.pending.append({**values, "lr": rate})
+            self._check(step, values["loss"], norm := values.pop("grad_norm"))
+            self.pending.append({**values, "grad_norm": norm, "lr": rate})
         self.waiting = []
 
     def _check(self, step: int, loss: float, norm: float) -> None:

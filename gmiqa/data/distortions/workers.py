@@ -65,10 +65,11 @@ def share(function: Callable[..., Any], tasks: Iterable[tuple], count: int,
 
 
 def background_threads() -> int:
-    """How many prepare what others will ask for later: half as many as PyTorch uses, at least one."""
+    """How many prepare what others will ask for later, each a few pictures that all threads share: half as many as
+    PyTorch uses, at least one."""
     return max(1, torch.get_num_threads() // 2)
 
 
 def background_executor(count: int) -> ThreadPoolExecutor:
-    """Threads for work that others will ask for later; each takes a single PyTorch thread."""
+    """Threads for work that others will ask for later."""
     return _executor("background", count)
