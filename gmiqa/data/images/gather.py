@@ -55,4 +55,4 @@ def fits(pictures: Sequence[Tensor], device: torch.device) -> bool:
 def to_unit(pictures: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [0,1], the same numbers on every device: a card divides by a plain number through its
     reciprocal, which is another rounding, and the randomness of a distortion follows from the pixels' bytes."""
-    return pictures.float() / torch.tensor(255.0).to(pictures.device)
+    return pictures.float() / torch.full((), 255.0, device=pictures.device)
