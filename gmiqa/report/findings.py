@@ -141,7 +141,8 @@ def _key(claim: str) -> str:
 def counted(outcomes: list[str]) -> str:
     """``3 hold, 1 does not, 2 are undecided at this size and 4 were not run``, from the outcomes themselves."""
     words = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
-             "no difference": ("shows no difference larger than its margin", "show no difference larger than their margin"),
+             "no difference": ("shows no difference larger than its margin",
+                               "show no difference larger than their margin"),
              "undecided": ("is undecided at this size", "are undecided at this size"),
              "not run here": ("was not run here", "were not run here")}
     texts = [f"{outcomes.count(o)} {words[o][outcomes.count(o) > 1]}" for o in words if outcomes.count(o)]
