@@ -24,7 +24,7 @@ LAYERS = (
     ("core.training",),
     ("core.prediction",),
     ("core.meta_learning", "core.pretraining", "core.finetuning", "core.metaqap"),
-    ("settings",),
+    ("settings", "threads"),
     ("data", "features"),
     ("evaluate",),
     ("baselines", "score"),

@@ -28,9 +28,6 @@ class SyntheticOverview:
     title: str = "synthetic, pseudo-scores"
     unit: str = "contents"
 
-    def _image(self, name: str) -> Tensor:
-        return next(reference.image for reference in self.pristine.test if reference.name == name)
-
     def sizes(self) -> list[Any]:
         """(width, height) of each reference."""
         return [synthetic.bring_to_size(reference.image).shape[:0:-1] for reference in self.pristine.test]

@@ -11,8 +11,9 @@ from gmiqa.runs import estimate, provenance
 from gmiqa.runs.keys import as_recorded, differences, key, key_parts
 from gmiqa.runs.order import LAST, NEEDS, below
 from gmiqa.runs.progress import duration
-from gmiqa.runs.schedule import Room, Task, cores
+from gmiqa.runs.schedule import Room, Task
 from gmiqa.settings import Settings, stage_parameters
+from gmiqa.threads import cores
 from gmiqa_core.errors import UserError
 
 TIMES = "times.json"

@@ -7,7 +7,6 @@ to run beside it: it follows from the cores and from how many stages may run sid
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -81,11 +80,6 @@ def path_seconds(name: str, waiting: Mapping[str, Task]) -> float:
 def speed(name: str, threads: int) -> float:
     """How much faster a stage is on its threads than on one."""
     return 1.0 if name in ALONE else 1 / (1 - PARALLEL + PARALLEL / threads)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

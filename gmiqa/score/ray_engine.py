@@ -14,7 +14,7 @@ from typing import Any
 
 from gmiqa.score.result import Score
 from gmiqa.score.scorer import Scorer
-from gmiqa.score.threads import cores
+from gmiqa.threads import cores
 from gmiqa_core.errors import UserError
 
 BATCH = 16  # pictures handed to an actor at a time; if one dies, they are scored again

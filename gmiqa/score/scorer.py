@@ -22,7 +22,7 @@ from gmiqa.score.model import ScoringModel
 from gmiqa.score.prepare import Prepared, path_of, prepare
 from gmiqa.score.quality_map import QualityMap
 from gmiqa.score.result import Score
-from gmiqa.score.threads import cores, single_threaded_pool
+from gmiqa.threads import cores, single_threaded_pool
 from gmiqa_core.errors import UserError
 from gmiqa_core.shapes import by_shape
 
@@ -56,7 +56,7 @@ class Scorer:
             self.model = ScoringModel(model, meta or {}, self.device, Path(checkpoint).parent if checkpoint else None)
         self.target = self.model.target
         self.workers = workers or cores()
-        self._pool = single_threaded_pool(self.workers)
+        self._pool = single_threaded_pool(self.workers, "scorer")
 
     def score(self, picture: Any) -> Score:
         """Score one picture: a path, bytes, PIL image, array (H,W,3 or H,W) or tensor (3,H,W). Raises ImageError."""

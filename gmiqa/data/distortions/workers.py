@@ -2,29 +2,15 @@
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 
+from gmiqa.threads import cores, single_threaded_pool
 
-@functools.cache
-def _executor(name: str, count: int) -> ThreadPoolExecutor:
-    """`count` running threads that use one PyTorch thread each; afterwards the caller's setting is restored."""
-    before = torch.get_num_threads()
-    barrier = threading.Barrier(count)
-    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        barrier.wait()
-
-    for started in [executor.submit(start) for _ in range(count)]:
-        started.result()
-    torch.set_num_threads(before)
-    return executor
+_executor = functools.cache(single_threaded_pool)
 
 
 # A forked worker inherits an executor without its threads and would wait for them for ever.
@@ -34,12 +20,7 @@ if hasattr(os, "register_at_fork"):
 
 def threads(device: torch.device) -> int:
     """How many share a batch: PyTorch's own number on a CPU; all there are beside a card."""
-    return torch.get_num_threads() if device.type == "cpu" else _cores()
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.get_num_threads() if device.type == "cpu" else cores()
 
 
 def begin(function: Callable[..., Any], tasks: Iterable[tuple], count: int,
@@ -53,7 +34,7 @@ def begin(function: Callable[..., Any], tasks: Iterable[tuple], count: int,
             with torch.cuda.stream(stream):
                 return function(*task)
 
-    return [_executor("share", count).submit(run, *task) for task in tasks]
+    return [_executor(count, "share").submit(run, *task) for task in tasks]
 
 
 def share(function: Callable[..., Any], tasks: Iterable[tuple], count: int,
@@ -72,4 +53,4 @@ def background_threads() -> int:
 
 def background_executor(count: int) -> ThreadPoolExecutor:
     """Threads for work that others will ask for later."""
-    return _executor("background", count)
+    return _executor(count, "background")
