@@ -28,7 +28,7 @@ bench: venv          ## speed and memory, as ratios
 	@$(BIN)/python -m benchmarks
 
 lock: venv           ## solves constraints.txt anew for every platform, keeping the versions in it where it can
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra ray --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 		--custom-compile-command 'make lock' --quiet --output-file constraints.txt
 
 clean:               ## removes .venv and caches; outputs/ stays

@@ -18,7 +18,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-DIRECT = [Requirement(line) for line in PROJECT["project"]["dependencies"] + EXTRAS["dev"]]
+BASE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+EXACT = [Requirement(line) for extra in EXTRAS.values() for line in extra]
+WHOLE = [*BASE, *(Requirement(line) for extra in ("lab", "dev", "weights") for line in EXTRAS[extra])]
 CONSTRAINTS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()
                if line.strip() and not line.startswith("#")]
 PINNED = {canonicalize_name(r.name): r for r in CONSTRAINTS if not r.marker or r.marker.evaluate()}
@@ -32,15 +34,23 @@ def test_constraints_pin_exactly_and_name_no_host_and_no_path():
 
 
 def test_direct_pins_and_constraints_agree():
-    for requirement in DIRECT + [Requirement(line) for line in EXTRAS["ray"]]:
+    for requirement in EXACT:
         assert str(requirement.specifier).startswith("=="), f"{requirement}: pin it"
         assert PINNED[canonicalize_name(requirement.name)].specifier == requirement.specifier, "make lock"
+
+
+def test_what_scores_is_small_and_leaves_others_their_versions():
+    assert {r.name for r in BASE} == {"numpy", "pillow", "onnxruntime"}
+    for requirement in BASE:
+        assert {s.operator for s in requirement.specifier} <= {">=", "<"}
+        pinned = str(PINNED[canonicalize_name(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(pinned), "make lock"
 
 
 def test_what_is_installed_is_what_is_pinned():
     """Everything that gmiqa pulls in, followed through the installed packages' own requirements."""
     left_out = set(PROJECT["tool"]["uv"]["exclude-dependencies"])
-    seen, queue = set(), [canonicalize_name(r.name) for r in DIRECT]
+    seen, queue = set(), [canonicalize_name(r.name) for r in WHOLE]
     while queue:
         name = queue.pop()
         if name in seen or name in left_out:
@@ -60,7 +70,7 @@ def test_environment_yml_installs_the_same_set():
     text = (ROOT / "environment.yml").read_text()
     environment = yaml.safe_load(text)
     pip = environment["dependencies"][-1]["pip"]
-    assert "-e .[dev]" in pip and "-c constraints.txt" in pip and "==" not in text
+    assert "-e .[lab,dev,weights]" in pip and "-c constraints.txt" in pip and "==" not in text
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     python = next(d for d in environment["dependencies"] if str(d).startswith("python="))
     lowest = PROJECT["project"]["requires-python"].removeprefix(">=")

@@ -39,6 +39,6 @@ fi
 rm -f .venv/pins
 echo "set-up: installing gmiqa and its pinned dependencies"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv || stop "installing uv failed, see above (is there a network?)"
-.venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev]' -c constraints.txt || stop "installing failed, see above"
+.venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[lab,dev,weights]' -c constraints.txt || stop "installing failed, see above"
 echo "$pins" > .venv/pins
 echo "set-up: done in $(($(date +%s) - started)) s"
