@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import test_finetuning
 import torch
@@ -83,4 +84,15 @@ def test_crops_from_a_card_equal_those_from_memory():
     for step, options in enumerate(({}, {"crop": 33}, {"crop": 33, "turn": True}, {"turn": True})):
         for a, b in zip(data.batch(0, step, 4, **options), there.batch(0, step, 4, **options), strict=True):
             assert torch.equal(a, b)
-    assert data.on("cpu") is data
+    assert data.on("cpu") is data and there.on("cpu") is there
+
+
+def test_a_part_of_pictures_on_a_card_shares_their_memory():
+    data = test_finetuning.pictures(8)
+    there = replace(data)
+    there.packed = Packed(data.pictures, torch.device("cpu"))
+    rows = np.array([5, 1, 6, 2])
+    part = there[rows]
+    assert part.packed.memory is there.packed.memory
+    for a, b in zip(data[rows].batch(0, 1, 3, 33), part.batch(0, 1, 3, 33), strict=True):
+        assert torch.equal(a, b)

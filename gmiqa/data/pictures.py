@@ -43,12 +43,15 @@ class Pictures:
     def __getitem__(self, index: Sequence[int] | np.ndarray) -> "Pictures":
         chosen = [int(i) for i in index]
         facts = self.facts.iloc[chosen].reset_index(drop=True) if len(self.facts) else self.facts
-        return Pictures([self.pictures[i] for i in chosen], self.quality[chosen], self.spread[chosen], facts)
+        part = Pictures([self.pictures[i] for i in chosen], self.quality[chosen], self.spread[chosen], facts)
+        part.packed = self.packed[chosen] if self.packed is not None else None
+        return part
 
     def on(self, device: str | torch.device) -> "Pictures":
-        """The same pictures, their batches taken on that card where it has room for them; else these."""
+        """The same pictures, their batches taken on that card where it has room for them; else these. Parts of them
+        stay there without a copy."""
         device = torch.device(device)
-        if not fits(self.pictures, device):
+        if self.packed is not None or not fits(self.pictures, device):
             return self
         there = replace(self, quality=upload(self.quality, device), spread=upload(self.spread, device))
         there.packed = Packed(self.pictures, device)

@@ -1,6 +1,7 @@
 """Windows of many pictures in one operation, where a card would wait for the host between small ones."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -38,6 +39,12 @@ class Packed:
         ends = np.cumsum([p.numel() for p in pictures])
         self.starts = np.concatenate([[0], ends[:-1]])
         self.memory = upload(torch.cat([p.reshape(-1) for p in pictures]), device)
+
+    def __getitem__(self, index: Sequence[int]) -> "Packed":
+        """Some of the pictures, in the same memory."""
+        part = copy(self)
+        part.heights, part.widths, part.starts = (a[index] for a in (self.heights, self.widths, self.starts))
+        return part
 
     def windows(self, index: np.ndarray, places: Sequence[tuple], size: tuple[int, int]) -> Tensor:
         """(n,3,*size): pictures `index`, each at its top and left, mirrored if so, turned by quarters."""
