@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gmiqa_core.backbone import MEAN, STD
 from gmiqa_core.errors import UserError
-from gmiqa_core.imagenet import MEAN, STD
 
 
 class MobileNetV2(nn.Module):

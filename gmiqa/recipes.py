@@ -18,6 +18,7 @@ from gmiqa.data import datasets
 from gmiqa.data.distortions import LEVELS, calibration
 from gmiqa.data.synthetic import Pool, RecordPool, Reference
 from gmiqa.distillation import Distillation
+from gmiqa.imagenet import imagenet_start
 from gmiqa.targets import References as References
 from gmiqa.targets import TargetSet, Validation, trained_types
 from gmiqa.targets import held_out_types as held_out_types
@@ -53,7 +54,9 @@ def network_options(p: Any) -> dict[str, Any]:
 def new_network(p: Any, seed: int, device: Any = "cpu") -> GMIQA:
     """The network at its start: random weights drawn from `seed`, or ImageNet's."""
     torch.manual_seed(seed)
-    return network.build(p.preset, p.imagenet, **network_options(p)).to(device)
+    model = network.build(p.preset, **network_options(p))
+    model.start = imagenet_start(model.backbone, p.imagenet)
+    return model.to(device)
 
 
 # -- meta-learning (notebook 20)

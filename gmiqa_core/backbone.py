@@ -18,6 +18,7 @@ from gmiqa_core.errors import UserError
 STEMS = ("imagenet", "conv")
 STEM_STARTS = ("random", "dct")
 UPSAMPLE = ("bilinear", "nearest")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision has them
 RANDOM_START = "Backbone starts from random weights."
 
 
@@ -113,6 +114,8 @@ class SCResNet(nn.Module):
     every_stage       return the maps of all stages, as a list, in place of the last one
     """
 
+    normalisation = MEAN, STD
+
     def __init__(
         self,
         depths: Sequence[int] = (3, 4, 6, 3),
@@ -149,6 +152,7 @@ class SCResNet(nn.Module):
                 channels = blocks[-1].outputs
             self.stages.append(nn.Sequential(*blocks))
         self.outputs = channels
+        self.strides = [4 << i for i in range(len(self.stages))]
         self.widths = [stage[-1].outputs for stage in self.stages]  # type: ignore[index, union-attr]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -184,19 +188,24 @@ class SpatialPyramid(nn.Module):
     `levels`; outputs = width * sum(l * l). Where the map is smaller than l, bins share cells.
 
     stages    ours: the widths of all stages, whose `channel_moments` then follow the bins. Forward takes the list of
-              their maps. Each picture's numbers are standardised, as maxima and deviations differ in size, by LayerNorm
-              and not by the batch: few-shot adaptation has five pictures, whose deviations can be near 0
+              their maps
+    standardise, dropout    of these numbers, as maxima and deviations differ in size. `layer`: within each picture;
+              few-shot adaptation has five of them, whose deviations can be near 0. `batch`: each number over pictures
     """
 
     def __init__(
-        self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4), stages: Sequence[int] = ()
-    ):
+        self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4), stages: Sequence[int] = (),
+        standardise: str = "layer", dropout: float = 0.0,
+    ):  # fmt: skip
         super().__init__()
         self.levels = tuple(levels)
         self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
         self.outputs = (inputs if width is None else width) * sum(level * level for level in self.levels)
         self.outputs += 2 * sum(stages)
-        self.standardise = nn.LayerNorm(self.outputs, elementwise_affine=False) if stages else nn.Identity()
+        self.standardise: nn.Module = nn.Identity()
+        if stages:
+            self.standardise = (nn.LayerNorm(self.outputs, elementwise_affine=False) if standardise == "layer" else
+                                nn.Sequential(nn.BatchNorm1d(self.outputs, affine=False), nn.Dropout(dropout)))
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
         maps = x if isinstance(x, list) else [x]

@@ -10,27 +10,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
+from gmiqa_core.efficientnet import EfficientNetLite
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.graph import EdgeBuilder, GaussianHead, LevelBranch, NodeBuilder, TypeBranch, full, type_adjacency
-from gmiqa_core.imagenet import MEAN, STD, imagenet_start
+from gmiqa_core.local_quality import LocalBranch, neighbourhood
 from gmiqa_core.presets import PRESETS, checked
 
 TYPES = 25
 SMALLEST = 32  # px
 
 
+class Judgement(NamedTuple):
+    """All that a network says of n pictures, each judged alone; None where it has no such branch."""
+
+    mu: Tensor  # (n,) quality in [0,1], higher is better, and its sigma
+    sigma: Tensor
+    types: Tensor | None  # (n,26) logits: 0 is none of these, 1..25 are the distortion types
+    severity: Tensor | None  # (n,) in [0,1]
+    places: Tensor | None  # (n,h//16,w//16) severity in [0,1] of places 16 px apart
+
+
 class GMIQA(nn.Module):
     """The network. Options are PAPER's keys:
 
+    backbone                       scresnet, or ours: lite0, lite1, lite2, see efficientnet.py
     depths, width, stem, bottleneck, self_calibrated, r, upsample      see backbone.SCResNet
     pyramid, pyramid_width         levels, and channels of the 1x1 convolution before them (None: none)
     statistics                     ours: backbone.channel_moments of every stage follow the pyramid
+    standardise, dropout           of what the pyramid gives, see backbone.SpatialPyramid
     node_hidden, node_width        the two layers of the NodeBuilder; node_hidden None: one layer
     graph                          `full`; `mlp`: an MLP as wide as the EdgeBuilder in its place; `none`: V only
     edge_widths, edge_depth        widths of the edge GCN; depth, if given, cuts them or repeats the last
@@ -38,7 +51,7 @@ class GMIQA(nn.Module):
     edge_relu, edge_residual, edge_dense      see graph.EdgeBuilder
     type_layers, type_adjacency    layers of the type branch's GCN; see graph.type_adjacency
     level_attention                ours: the level branch attends to a node's neighbours, see graph.Attention
-    branches                       which of type, level, score exist
+    branches                       which of type, level, score exist, and ours: local, see local_quality.py
     finetune_graph, bank_size      the graph behind a score: the picture alone, with a stored bank, or its whole batch
     """
 
@@ -50,12 +63,17 @@ class GMIQA(nn.Module):
         super().__init__()
         self.config = checked(config)
         c = self.config
-        self.backbone = bb.SCResNet(
-            c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"],
-            every_stage=c["statistics"], stem_start=c["stem_start"],
-        )  # fmt: skip
+        self.backbone: bb.SCResNet | EfficientNetLite
+        if c["backbone"] == "scresnet":
+            self.backbone = bb.SCResNet(
+                c["depths"], c["width"], c["self_calibrated"], c["r"], c["upsample"], c["stem"], c["bottleneck"],
+                every_stage=c["statistics"], stem_start=c["stem_start"],
+            )  # fmt: skip
+        else:
+            self.backbone = EfficientNetLite(c["backbone"], c["self_calibrated"], c["r"], c["upsample"])
         stages = self.backbone.widths if c["statistics"] else ()
-        self.pyramid = bb.SpatialPyramid(self.backbone.outputs, c["pyramid_width"], c["pyramid"], stages)
+        self.pyramid = bb.SpatialPyramid(self.backbone.outputs, c["pyramid_width"], c["pyramid"], stages,
+                                         c["standardise"], c["dropout"])
         self.node_builder = NodeBuilder(self.pyramid.outputs, c["node_hidden"], c["node_width"])
         pooled = c["edge_init"] == "pooled"
         edge_inputs = self.pyramid.outputs if pooled else c["node_width"]
@@ -74,20 +92,29 @@ class GMIQA(nn.Module):
                                             c["level_attention"] and c["graph"] == "full")
         if "score" in c["branches"]:
             self.score_head = GaussianHead(c["node_width"] + edge_width, c["head_hidden"])
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        if "local" in c["branches"]:
+            self.local_branch = LocalBranch(self.backbone.widths, self.backbone.strides)
+        for name, value in zip(("mean", "std"), self.backbone.normalisation, strict=True):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
             self.register_buffer("bank", torch.zeros(c["bank_size"], c["node_width"] + pooled * edge_inputs))
         self.backbone_frozen = self.bank_filled = False
         self.start = bb.RANDOM_START
         self.to(memory_format=torch.channels_last)  # two to three times faster on a CPU, see PRESETS
 
-    def nodes(self, images: Tensor) -> Tensor:
-        """Images (n,3,H,W) RGB in [0,1], H and W from 32 px -> V (n,node_width), followed by the pooled features where
-        edge_init is `pooled`. From here on nothing is in half precision, not even under autocast."""
+    def maps(self, images: Tensor) -> Any:
+        """Images (n,3,H,W) RGB in [0,1], H and W from 32 px -> the backbone's last map, or all of them as a list."""
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[-2:]) < SMALLEST:
             raise UserError(f"images are {tuple(images.shape)}: expected (n,3,H,W) with H and W from {SMALLEST} px.")
-        features = self.pyramid(self.backbone((images - self.mean) / self.std))
+        return self.backbone((images - self.mean) / self.std)
+
+    def nodes(self, images: Tensor) -> Tensor:
+        """Images (n,3,H,W) -> V (n,node_width), followed by the pooled features where edge_init is `pooled`."""
+        return self.nodes_of(self.maps(images))
+
+    def nodes_of(self, maps: Any) -> Tensor:
+        """V of pictures whose maps are known. From here on nothing is in half precision, not even under autocast."""
+        features = self.pyramid(maps)
         V = full(self.node_builder(features))
         return torch.cat([V, full(features)], -1) if self.config["edge_init"] == "pooled" else V
 
@@ -148,6 +175,19 @@ class GMIQA(nn.Module):
         """Ours: V (n,d) -> logits (n,26) of each picture alone; 0 is none of these, 1..25 are the distortion types."""
         return self.classifier(self.type_code(V[:, None]))
 
+    def places(self, images: Tensor, maps: Any) -> Tensor:
+        """Ours: severity in [0,1] of the places of these pictures, (n,h//16,w//16), each a mean with its neighbours."""
+        return neighbourhood(torch.sigmoid(self.local_branch(images, maps)))
+
+    def judge(self, images: Tensor) -> Judgement:
+        """Images (n,3,H,W) -> all that this network can say of each, from one pass."""
+        maps, has = self.maps(images), self.config["branches"]
+        V = self.nodes_of(maps)
+        mu, sigma = (torch.cat(column) for column in zip(*map(self.score, V.split(1)), strict=True))
+        return Judgement(mu, sigma, self.classify(V) if "type" in has else None,
+                         self.level(V[:, None])[0][:, 0] if "level" in has else None,
+                         self.places(images, maps) if "local" in has else None)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.score(self.nodes(images))
 
@@ -200,15 +240,10 @@ def _mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def build(preset: str = "quick", imagenet: str = "none", **overrides: Any) -> GMIQA:
-    """The network of a preset, with some options overridden; `model.start` says what its backbone started from.
-
-    imagenet    none, torchvision, or a file of ResNet-50 or SCNet-50 weights, see imagenet.imagenet_start
-    build(**model.config) rebuilds a model: a full set of options overrides all of the preset.
-    """
+def build(preset: str = "quick", **overrides: Any) -> GMIQA:
+    """The network of a preset at random weights, with some options overridden. build(**model.config) rebuilds a model:
+    a full set of options overrides all of the preset."""
     if preset not in PRESETS:
         hint = did_you_mean(preset, PRESETS)
         raise UserError(f"there is no preset '{preset}'{hint}; the presets are {', '.join(PRESETS)}.")
-    model = GMIQA(**PRESETS[preset] | overrides)
-    model.start = imagenet_start(model.backbone, imagenet)
-    return model
+    return GMIQA(**PRESETS[preset] | overrides)

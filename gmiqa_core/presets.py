@@ -10,12 +10,15 @@ GRAPHS = ("full", "mlp", "none")
 FINETUNE_GRAPHS = ("singleton", "bank", "batch")
 ADJACENCIES = ("mean", "contrast")
 BRANCHES = ("type", "level", "score")
+LOCAL = "local"  # ours, a fourth branch
+BACKBONES = ("scresnet", "lite0", "lite1", "lite2")
 
 # Every option of the network with the paper's value; the other presets say what they change.
 PAPER: dict[str, Any] = dict(
-    depths=(3, 4, 6, 3), width=64, stem="imagenet", stem_start="random", bottleneck=True, self_calibrated=True, r=4,
-    upsample="bilinear",
-    pyramid=(1, 2, 4), pyramid_width=256, statistics=False, node_hidden=512, node_width=256, head_hidden=128,
+    backbone="scresnet", depths=(3, 4, 6, 3), width=64, stem="imagenet", stem_start="random", bottleneck=True,
+    self_calibrated=True, r=4, upsample="bilinear",
+    pyramid=(1, 2, 4), pyramid_width=256, statistics=False, standardise="layer", dropout=0.0,
+    node_hidden=512, node_width=256, head_hidden=128,
     type_width=256, type_layers=2, type_adjacency="mean",
     graph="full", edge_widths=(128, 64, 64), edge_depth=None, edge_init="nodes", edge_relu=True,
     edge_residual=False, edge_dense=False, level_attention=False,
@@ -37,6 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                          type_width=16, edge_widths=(16, 8, 8), bank_size=3),
     "quick": SMALL,
     "cpu": SMALL | dict(width=32, depths=(1, 2, 2, 1)),
+    "lite": SMALL | dict(backbone="lite0", head_hidden=128, standardise="batch", dropout=0.3,
+                         branches=(*BRANCHES, LOCAL)),
     "paper": PAPER,
     "repo": PAPER | dict(upsample="nearest", pyramid=(1,), pyramid_width=None, node_hidden=2048, node_width=2048,
                          edge_widths=(1024, 512, 64), edge_init="pooled", finetune_graph="batch") | BEFORE,
@@ -54,9 +59,12 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
         c["edge_widths"] = (widths + [widths[-1]] * c["edge_depth"])[: c["edge_depth"] - 1] + [widths[-1]]
         c["edge_depth"] = None
     for name, known in (("graph", GRAPHS), ("finetune_graph", FINETUNE_GRAPHS), ("edge_init", ("nodes", "pooled")),
-                        ("type_adjacency", ADJACENCIES)):
+                        ("type_adjacency", ADJACENCIES), ("backbone", BACKBONES), ("standardise", ("layer", "batch"))):
         if c[name] not in known:
             raise UserError(f"{name} = {c[name]!r} is not known; choose one of {', '.join(known)}.")
-    if unknown := set(c["branches"]) - set(BRANCHES):
-        raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {', '.join(BRANCHES)}.")
+    if unknown := set(c["branches"]) - {*BRANCHES, LOCAL}:
+        all_known = ", ".join((*BRANCHES, LOCAL))
+        raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {all_known}.")
+    if not c["statistics"] and (c["backbone"] != "scresnet" or LOCAL in c["branches"]):
+        raise UserError("this backbone or the branch local needs the maps of all stages: statistics=True.")
     return c

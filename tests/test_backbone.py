@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gmiqa.imagenet import imagenet_start, take
 from gmiqa_core.backbone import Block, SCResNet, SelfCalibrated, SpatialPyramid, dct_filters
 from gmiqa_core.errors import UserError
-from gmiqa_core.imagenet import imagenet_start, take
 
 SMALL = dict(depths=(1, 1), width=4, stem="conv", bottleneck=False)
 
@@ -94,8 +94,9 @@ def test_scnet_s_names_are_all_known():
 
 def test_imagenet_start_says_what_does_not_fit(tmp_path):
     assert "random" in imagenet_start(SCResNet(**SMALL), "none")
-    with pytest.raises(UserError, match="shape"):
-        imagenet_start(SCResNet(**SMALL), "torchvision")
+    for source in ("torchvision", "package"):
+        with pytest.raises(UserError, match="does not fit"):
+            imagenet_start(SCResNet(**SMALL), source)
     with torch.device("meta"):
         paper = SCResNet()
     with pytest.raises(UserError, match="neither none"):

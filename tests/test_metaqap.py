@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from gmiqa import base_networks as metaqap
 from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
 from gmiqa.experiments import folds, stacking
 from gmiqa.experiments import metaqap as experiments
-from gmiqa_core import losses, metaqap
+from gmiqa_core import losses
 from gmiqa_core.errors import UserError
 
 

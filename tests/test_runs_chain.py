@@ -215,7 +215,7 @@ def test_only_the_stage_that_had_loaded_a_module_runs_again_and_what_stands_on_i
     write_stages(tmp_path / "notebooks", FIRST, SECOND, "80_metaqap")
     _pretend_done(tmp_path, FIRST, ("gmiqa_core.losses",))
     _pretend_done(tmp_path, SECOND, ("gmiqa_core.losses", "gmiqa_core.graph"))
-    _pretend_done(tmp_path, "80_metaqap", ("gmiqa_core.metaqap",))
+    _pretend_done(tmp_path, "80_metaqap", ("gmiqa.base_networks",))
     every = keys.modules()
 
     def plan(edited: str) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 FORBIDDEN = (
     "gmiqa_core.training", "gmiqa_core.finetuning", "gmiqa_core.pretraining", "gmiqa_core.meta_learning",
-    "gmiqa_core.metaqap", "gmiqa.distillation", "gmiqa_core.distributed", "gmiqa_core.resume", "gmiqa.baselines",
+    "gmiqa.base_networks", "gmiqa.distillation", "gmiqa_core.distributed", "gmiqa_core.resume", "gmiqa.baselines",
     "gmiqa.data.datasets", "gmiqa.data.synthetic", "gmiqa.data.embedded", "gmiqa.data.pictures", "gmiqa.evaluate",
     "gmiqa.experiments", "gmiqa.release", "gmiqa.figures", "gmiqa.settings", "gmiqa.runs", "gmiqa.widgets", "pandas",
     "sklearn", "scipy", "torchvision", "torch_geometric", "learn2learn", "matplotlib",

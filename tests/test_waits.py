@@ -11,7 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmiqa_core import finetuning, meta_learning, metaqap, network, pretraining, training
+from gmiqa import base_networks as metaqap
+from gmiqa_core import finetuning, meta_learning, network, pretraining, training
 from gmiqa_core.batch import Batch, Target
 
 COUNTED = range(2, 5)  # steps, of six; all are logged together at the end

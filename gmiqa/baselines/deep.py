@@ -16,8 +16,7 @@ from gmiqa.data import images
 from gmiqa.data.pictures import Pictures
 from gmiqa.features.nss import luminance, mscn
 from gmiqa_core import training
-from gmiqa_core.backbone import SCResNet
-from gmiqa_core.imagenet import MEAN, STD
+from gmiqa_core.backbone import MEAN, STD, SCResNet
 
 
 class CNNIQA(Baseline):

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from gmiqa import baselines
+from gmiqa.base_networks import QualityNetwork, finetune, predict, pretrain
 from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import Comparison, compare, repeated, srocc
 from gmiqa.evaluate.protocols import units
@@ -20,7 +21,6 @@ from gmiqa.experiments.folds import FAILURES, Fitted, Member, OutOfFold, out_of_
 from gmiqa.experiments.stacking import Stack
 from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core.errors import UserError
-from gmiqa_core.metaqap import QualityNetwork, finetune, predict, pretrain
 
 Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware" -> one network per seed
 TALKATIVE = 200  # shorter trainings than this print nothing

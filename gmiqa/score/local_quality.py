@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmiqa_core.backbone import SCResNet
+from gmiqa_core.backbone import MEAN, STD, SCResNet
 from gmiqa_core.checkpoints import read, write
 from gmiqa_core.errors import UserError
-from gmiqa_core.imagenet import MEAN, STD
 
 STEP = 16  # px between places, whose windows are three times as wide
 STAGES, HIDDEN = 3, 128  # stages of the scoring network's backbone; channels of the layers

@@ -21,7 +21,7 @@ PRISTINE = tuple(stage for stage in STAGES if stage not in (START, REPORT))  # n
 BUILT = (META, ABLATE)  # notebooks that build the network
 TARGET = (DATA, FINETUNE, EVALUATE, ABLATE, METAQAP)  # notebooks that read the target data set
 
-PRESETS = ("tiny", "quick", "cpu", "paper", "repo")
+PRESETS = ("tiny", "quick", "cpu", "lite", "paper", "repo")
 # Conditions of only_if: where one does not hold, a notebook may leave the parameter unread.
 SYNTHETIC, REAL, FOLDER = "dataset=synthetic", "dataset!=synthetic", "dataset=folder"
 CROSS = REAL + " and protocol=cross"
@@ -43,7 +43,7 @@ _PARAMETERS = [
 
     # shared by several stages
     P("preset", str, "quick", "network preset", choices=PRESETS, stages=BUILT),
-    P("imagenet", str, "none", "backbone start: none, torchvision or a weights file", stages=BUILT),
+    P("imagenet", str, "none", "backbone start: none, package, torchvision or a weights file", stages=BUILT),
     P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"),
       stages=(META, GRAPH, FINETUNE)),  # the ablations train in single precision
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),

@@ -1,4 +1,5 @@
-"""What a backbone can start from: ImageNet weights of torchvision's ResNet-50 or of SCNet-50, as far as they fit."""
+"""What a backbone can start from: ImageNet weights of EfficientNet-Lite; or of torchvision's ResNet-50 or of SCNet-50,
+as far as they fit a self-calibrated one."""
 
 from __future__ import annotations
 
@@ -8,21 +9,25 @@ import torch
 from torch import Tensor
 
 from gmiqa_core.backbone import RANDOM_START, SCResNet
+from gmiqa_core.efficientnet import EfficientNetLite
 from gmiqa_core.errors import UserError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision has them
 
+def imagenet_start(backbone: SCResNet | EfficientNetLite, source: str = "none") -> str:
+    """Start a backbone from ImageNet weights; returns one sentence that the run records.
 
-def imagenet_start(backbone: SCResNet, source: str = "none") -> str:
-    """Start a ResNet-50-shaped backbone from ImageNet weights; returns one sentence that the run records.
-
-    source: `none` leaves it as it is. `torchvision` takes its ResNet-50, which is downloaded once; if that fails, the
-    backbone stays random and the sentence says why. Else a state file of torchvision's ResNet-50 or of SCNet-50.
+    source: `none` leaves it as it is. For EfficientNet-Lite: `package`, the installed weights, or their file. For
+    ResNet-50's shape: `torchvision` takes its ResNet-50, which is downloaded once; if that fails, the backbone stays
+    random and the sentence says why. Else a state file of torchvision's ResNet-50 or of SCNet-50.
     """
     if source == "none":
         return RANDOM_START
-    if [len(stage) for stage in backbone.stages] != [3, 4, 6, 3] or backbone.outputs != 2048:  # type: ignore[arg-type]
-        raise UserError(f"imagenet = '{source}': only ResNet-50's shape (presets paper, repo) has ImageNet weights.")
+    if isinstance(backbone, EfficientNetLite):
+        return backbone.start(source)
+    depths = [len(stage) for stage in backbone.stages]  # type: ignore[arg-type]
+    if source == "package" or depths != [3, 4, 6, 3] or backbone.outputs != 2048:
+        raise UserError(f"imagenet = '{source}' does not fit this backbone: torchvision or a file fits ResNet-50's "
+                        "shape (presets paper, repo), package fits preset lite.")
     if source == "torchvision":
         from torchvision.models import ResNet50_Weights
 

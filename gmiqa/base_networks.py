@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import training
+from gmiqa_core.backbone import MEAN, STD
 from gmiqa_core.batch import to_float, upload
 from gmiqa_core.errors import UserError, did_you_mean
-from gmiqa_core.imagenet import MEAN, STD
 from gmiqa_core.losses import quality_aware_loss
 from gmiqa_core.shapes import by_shape
 
