@@ -9,7 +9,7 @@ import numpy as np
 
 from gmiqa.data import datasets, synthetic
 from gmiqa.data.distortions import TYPES, type_id
-from gmiqa.data.pictures import Pictures, synthetic_target
+from gmiqa.data.pictures import Pictures, drawn, synthetic_target
 from gmiqa.data.synthetic import Reference
 from gmiqa_core.network import GMIQA
 from gmiqa_core.prediction import predict
@@ -25,8 +25,12 @@ class References:
 
 
 def references(p: Any) -> References:
-    """The pristine pictures of `data`, in three parts."""
-    return References(*synthetic.split_references(synthetic.references(p.data), p.seed))
+    """The pristine pictures of `data`, in three parts; with `test_data` in two, and those of that folder to test on."""
+    contents = synthetic.references(p.data)
+    if not p.test_data:
+        return References(*synthetic.split_references(contents, p.seed))
+    learn, choose, _ = synthetic.split_references(contents, p.seed, (0.8, 0.2, 0.0))
+    return References(learn, choose, synthetic.references(p.test_data))
 
 
 def held_out_types(p: Any) -> list[int]:
@@ -56,16 +60,21 @@ class TargetSet:
         return self.dataset is None
 
 
-def target(p: Any, pristine: References) -> TargetSet:
-    """The target: a data set as its authors ship it, or KADID-calibrated scores on the pristine references."""
+def target(p: Any, pristine: References, test_pictures: int = 0) -> TargetSet:
+    """The target: a data set as its authors ship it, or KADID-calibrated scores on the pristine references.
+
+    test_pictures   so many of its pictures to test on, drawn evenly; 0 for all
+    """
     if p.dataset == "synthetic":
-        train, test = synthetic_target(pristine.validation[:12], pristine.test[: p.finetune_contents],
-                                       held_out_types(p) or trained_types(p), p.finetune_labels, p.max_side, p.seed)
+        train, test = synthetic_target(
+            pristine.validation[:12], pristine.test[: p.finetune_contents], held_out_types(p) or trained_types(p),
+            p.finetune_labels, p.max_side, p.seed, test_pictures)
         return TargetSet(train, None, test, "synthetic, KADID-calibrated scores", "KADID-calibrated score")
     dataset = datasets.from_parameters(p)
     split = datasets.split(dataset, p.split)
+    tested = split.test[drawn(len(split.test), test_pictures, p.seed)] if test_pictures else split.test
     learn, choose, test = (Pictures.read(dataset, rows, p.max_side)
-                           for rows in (split.train, split.validation, split.test))
+                           for rows in (split.train, split.validation, tested))
     return TargetSet(learn, choose if len(choose) else None, test, f"{dataset.title}, split {split.name}",
                      f"human score of {dataset.title}, in [0,1]", dataset)
 

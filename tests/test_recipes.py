@@ -69,3 +69,23 @@ def test_kadid10k_is_pre_trained_on_with_its_own_scores(contents, tmp_path):
 def test_a_run_of_epochs_counts_the_pictures_it_learns_from():
     assert recipes.finetune_steps(tiny(finetune_epochs=3, finetune_batch=4), 10) == 6
     assert recipes.finetune_steps(tiny(finetune_epochs=0, finetune_steps=7), 10) == 7
+
+
+def test_pictures_to_test_on_may_come_from_another_folder(monkeypatch):
+    made = {name: [synthetic.Reference(f"{name}{k}", "folder", torch.zeros(3, 72, 96, dtype=torch.uint8))
+                   for k in range(10)] for name in ("learn", "test")}
+    monkeypatch.setattr(synthetic, "references", lambda source, limit=None: made[source])
+    parts = recipes.references(tiny(data="learn", test_data="test"))
+    assert parts.test == made["test"] and (len(parts.train), len(parts.validation)) == (8, 2)
+    assert {c.name for c in parts.train + parts.validation} == {c.name for c in made["learn"]}
+
+
+def test_a_drawn_part_of_the_target_is_that_part(contents):
+    p = tiny(finetune_contents=2)
+    parts = recipes.references(p)
+    whole, part = recipes.target(p, parts), recipes.target(p, parts, 40)
+    place = {name: k for k, name in enumerate(whole.test.facts["id"])}
+    assert len(part.test) == 40 and len(whole.test) == 125 * len(parts.test[:2])
+    assert all(torch.equal(picture, whole.test.pictures[place[name]])
+               for name, picture in zip(part.test.facts["id"], part.test.pictures, strict=True))
+    assert part.train.facts.equals(whole.train.facts)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gmiqa.data import images, synthetic
-from gmiqa.data.distortions import TYPES
+from gmiqa.data.distortions import LEVELS, TYPES
 from gmiqa.data.images.gather import Packed, fits
 from gmiqa_core.batch import Target, random_place, random_window, upload
 
@@ -82,9 +82,11 @@ class Pictures:
         return cls(list(stored), batch.quality.detach().cpu().float(), batch.spread.detach().cpu().float(), facts)
 
     @classmethod
-    def of_cells(cls, contents: Sequence[Any], types: Sequence[int] | None, max_side: int, seed: int) -> "Pictures":
-        """Every level of these types (None: all) on every content, whole, longer side at most `max_side`."""
-        made = cls.join(map(cls.of_batch, synthetic.test_batches(contents, types=types, seed=seed)))
+    def of_cells(cls, contents: Sequence[Any], types: Sequence[int] | None, max_side: int, seed: int,
+                 rows: np.ndarray | None = None) -> "Pictures":
+        """Every level of these types (None: all) on every content, whole, longer side at most `max_side`.
+        rows: only these of them, sorted."""
+        made = cls.join(map(cls.of_batch, synthetic.test_batches(contents, types=types, seed=seed, rows=rows)))
         return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
 
     @classmethod
@@ -113,14 +115,21 @@ class Pictures:
         return Target(parts, self.quality[rows], self.spread[rows], rows)
 
 
+def drawn(n: int, count: int, seed: int) -> np.ndarray:
+    """`count` of 0..n-1 in order, drawn evenly; all of them where there are no more, or where `count` is 0."""
+    return np.sort(np.random.default_rng(seed).permutation(n)[: count or n])
+
+
 def synthetic_target(learn: Sequence[Any], test: Sequence[Any], types: Sequence[int], labels: int, max_side: int = 512,
-                     seed: int = 0) -> tuple[Pictures, Pictures]:
+                     seed: int = 0, test_pictures: int = 0) -> tuple[Pictures, Pictures]:
     """A target set without a data set: KADID-calibrated scores on pristine contents that no training has seen.
 
     learn, test    contents (synthetic.Reference) of the few labelled pictures, and of those to be scored
     types          types of the labelled pictures: those held out of pre-training; the test has all 25
     labels         number of labelled pictures, drawn over types, levels and contents
+    test_pictures  so many of the pictures to be scored, drawn in the same way; 0 for all
     """
-    few = Pictures.of_cells(learn, types, max_side, seed)
-    order = np.random.default_rng(seed).permutation(len(few))
-    return few[order[:labels]], Pictures.of_cells(test, None, max_side, seed)
+    order = np.random.default_rng(seed).permutation(len(learn) * len(types) * len(LEVELS))[:labels]
+    few = Pictures.of_cells(learn, types, max_side, seed, np.sort(order))
+    tested = drawn(len(test) * len(TYPES) * len(LEVELS), test_pictures, seed)
+    return few[order.argsort().argsort()], Pictures.of_cells(test, None, max_side, seed, tested)

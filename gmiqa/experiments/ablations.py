@@ -89,10 +89,8 @@ class Bench:
 def bench(p: Settings, device: Any = "cpu") -> Bench:
     """The target of notebook 40, and `ablation_pictures` of its test pictures, evenly over all of them."""
     references = recipes.references(p)
-    scored = recipes.target(p, references)
-    count = min(p.ablation_pictures or len(scored.test), len(scored.test))
-    order = np.random.default_rng(p.seed).permutation(len(scored.test))[:count]
-    return Bench(references, scored, scored.test[np.sort(order)], device, {})
+    scored = recipes.target(p, references, p.ablation_pictures)
+    return Bench(references, scored, scored.test, device, {})
 
 
 class Draws:

@@ -17,7 +17,7 @@ from gmiqa_core.errors import UserError
 LIMIT = 10 * 2**20  # bytes, all of it
 WIDTH = 1000  # of a picture, in pixels
 # The gallery may show only pictures that anyone may publish: the embedded ones.
-EMBEDDED = {"data": "embedded", "dataset": "synthetic", "pictures": ""}
+EMBEDDED = {"data": "embedded", "test_data": "", "dataset": "synthetic", "pictures": ""}
 
 
 def make(run: Path, to: Path) -> tuple[int, int]:

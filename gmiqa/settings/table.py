@@ -40,6 +40,8 @@ _PARAMETERS = [
     P("threads", int, 0, "threads of a process, 0 for the number that the chain plans, or all cores by hand", low=0,
       stages=PRISTINE),
     P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=PRISTINE, only_if=SYNTHETIC),
+    P("test_data", str, "", "other pristine pictures, to test on: a folder, empty for a part of data", stages=PRISTINE,
+      only_if=SYNTHETIC),
 
     # shared by several stages
     P("preset", str, "quick", "network preset", choices=PRESETS, stages=BUILT),

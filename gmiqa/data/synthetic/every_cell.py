@@ -25,12 +25,17 @@ def test_batches(
     seed: int = 0,
     device: str | torch.device = "cpu",
     max_side: int = 0,
+    rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures;
-    shrunk to `max_side` before, if that is given."""
+    shrunk to `max_side` before, if that is given. rows: only these of all pictures, sorted."""
     ids = [t.id for t in TYPES] if types is None else [0 if t == 0 else type_id(t) for t in types]
-    cells = np.array([(t, v) for t in ids for v in ((levels or LEVELS) if t else (0,))])
+    every = np.array([(t, v) for t in ids for v in ((levels or LEVELS) if t else (0,))])
     for number, content in enumerate(contents):
+        wanted = np.arange(len(every)) if rows is None else rows[rows // len(every) == number] % len(every)
+        cells = every[wanted]
+        if not len(cells):
+            continue
         image = bring_to_size(content.image, whole, crop or 1).to(device)
         seeds = [seed] * len(cells)
         pictures = distorted(image.expand(len(cells), -1, -1, -1), cells[:, 0], cells[:, 1], seeds)
