@@ -36,7 +36,7 @@ def test_lossless_formats_give_the_same_samples(format):
     assert images.size(data) == (30, 20)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "GIF"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "GIF", "AVIF"])
 def test_lossy_formats_are_close(format):
     original = picture()
     error = (images.read(saved(original, format)).float() - samples(original)).abs().mean()
@@ -54,7 +54,7 @@ def test_path_bytes_and_file_object_agree(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 def test_exif_orientation_is_applied(format, orientation):
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:8, :16] = (255, 0, 0)  # red in the upper left of a wide picture
@@ -133,7 +133,7 @@ def test_missing_files_folders_and_wrong_sources_are_named(tmp_path):
         images.read(3.14)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF"])
 def test_cut_files_never_end_in_another_exception(format):
     data = saved(picture(64, 64), format)
     for keep in range(1, len(data), max(1, len(data) // 40)):
@@ -145,7 +145,7 @@ def test_cut_files_never_end_in_another_exception(format):
 
 def test_flipped_bytes_never_end_in_another_exception():
     rng = np.random.default_rng(0)
-    for format in ("JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP"):
+    for format in ("JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP", "AVIF"):
         data = np.frombuffer(saved(picture(24, 24), format), np.uint8)
         for _ in range(40):
             damaged = data.copy()
@@ -154,6 +154,21 @@ def test_flipped_bytes_never_end_in_another_exception():
                 warnings.simplefilter("ignore")
                 with contextlib.suppress(ImageError):
                     images.read(damaged.tobytes())
+
+
+def test_without_its_decoder_avif_is_refused_by_name(monkeypatch):
+    data = saved(picture(), "AVIF")
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    with pytest.raises(ImageError, match="this Pillow has no AVIF decoder"):
+        images.read(data)
+
+
+def test_arrays_are_read_without_torch_and_equal_the_tensors():
+    data = saved(picture(), "JPEG")
+    code = ("import sys; sys.modules['torch'] = None\nfrom gmiqa.data import pixels\n"
+            "sys.stdout.buffer.write(pixels.read(sys.stdin.buffer.read(), 16).tobytes())")
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert done.stdout == images.read(data, 16).numpy().tobytes()
 
 
 HUGE = """

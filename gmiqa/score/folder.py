@@ -21,7 +21,7 @@ from gmiqa_core.errors import UserError
 
 HEADER = ("path", "quality", "sigma", "distortion", "probability", "severity", "width", "height", "error")
 # suffixes of pictures: formats that we read, and some that we do not, so that their rows say so
-SUFFIXES = (*images.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif", ".avif")
+SUFFIXES = (*images.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ", "＝", "＋", "－", "＠")  # what a spreadsheet may run or hide
 Row = dict[str, str]
 

@@ -1,18 +1,8 @@
-"""Pictures in and out: whatever a user has becomes an RGB uint8 tensor (3, H, W), or one line says why it cannot.
+"""Pictures in and out, as RGB uint8 tensors (3, H, W): gmiqa.data.pixels says what is read and how."""
 
-These are read: JPEG (MPO too), PNG, BMP, WebP, TIFF, GIF and PNM, of which the first frame; EXIF orientation; alpha,
-which is laid on white; palettes; CMYK; 16-bit and float samples; grey; a single pixel. Colour profiles are not applied:
-samples are read as sRGB. Only these decoders are ever tried, so a file's name or content cannot reach any other.
-
-Very large pictures: up to `WHOLE_PIXELS` a picture is decoded as it is, so every route gives the same samples. Above
-that a JPEG is decoded at 1/2, 1/4 or 1/8 scale by its own transform and other formats are reduced strip by strip after
-decoding; what would need more than `MEMORY` bytes to decode is refused with the reason. `size` tells the true size.
-"""
-
-from gmiqa.data.images.convert import ImageError, limit, to_pil, to_uint8
-from gmiqa.data.images.decode import MEMORY, WHOLE_PIXELS, Source, from_any, from_pil, read, size
-from gmiqa.data.images.output import SUFFIXES, encode, files, write
-from gmiqa.data.images.stream import Decoded, ahead, read_all
+from gmiqa.data.images.stream import Decoded, read_all
+from gmiqa.data.images.tensors import encode, from_any, from_pil, limit, read, to_pil, to_uint8, write
+from gmiqa.data.pixels import MEMORY, SUFFIXES, WHOLE_PIXELS, ImageError, Source, ahead, files, size
 from gmiqa_core.batch import to_float
 
 __all__ = ["MEMORY", "SUFFIXES", "WHOLE_PIXELS", "Decoded", "ImageError", "Source", "ahead", "encode", "files",

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, TypeVar, overload
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, overload
 
 from torch import Tensor
 
-from gmiqa.data.images.convert import to_uint8
-from gmiqa.data.images.decode import from_any
+from gmiqa.data.images.tensors import from_any, to_uint8
+from gmiqa.data.pixels import ahead
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-THREADS, AHEAD = 4, 16
-
-
-def ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item],
-          depth: int = AHEAD) -> Iterator[Result]:
-    """function over items in the workers of a pool: results in order, at most `depth` of them in work."""
-    flight: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            flight.append(pool.submit(function, item))
-            if len(flight) >= depth:
-                yield flight.popleft().result()
-        while flight:
-            yield flight.popleft().result()
-    finally:
-        for future in flight:
-            future.cancel()
+THREADS = 4
 
 
 class Decoded(Sequence[Tensor]):

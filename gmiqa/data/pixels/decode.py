@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from gmiqa.data.images.convert import ImageError, from_samples, limit, rgb_of, tensor_of
+from gmiqa.data.pixels.convert import ImageError, array_of, from_samples, is_tensor, limit, of_tensor, rgb_of
 
 WHOLE_PIXELS = 48_000_000  # above this, pictures come back reduced
 MEMORY = 800_000_000  # bytes that decoding one picture may take
@@ -26,6 +25,8 @@ _SIGNATURES = (
     ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     ("PPM", (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")),
 )
+_AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+KNOWN = "JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF or PNM"
 # EXIF orientation -> the transposition that shows the picture upright
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,8 +37,8 @@ _UPRIGHT = {
 Source = str | os.PathLike | bytes | BinaryIO
 
 
-def read(source: Source, max_side: int | None = None) -> torch.Tensor:
-    """Decode a path, bytes or a binary file object into a uint8 tensor (3, H, W), RGB, upright.
+def read(source: Source, max_side: int | None = None) -> np.ndarray:
+    """Decode a path, bytes or a binary file object into a uint8 array (3, H, W), RGB, upright.
 
     With `max_side` the longer side is at most that (area average), and huge files are never decoded whole.
     """
@@ -46,7 +47,7 @@ def read(source: Source, max_side: int | None = None) -> torch.Tensor:
         picture.load()
         upright = _UPRIGHT.get(_orientation(picture))
         rgb = _reduced(picture, factor)
-        image = tensor_of(rgb if upright is None else rgb.transpose(upright))
+        image = array_of(rgb if upright is None else rgb.transpose(upright))
     return image if max_side is None else limit(image, max_side)
 
 
@@ -60,14 +61,14 @@ def size(source: Source) -> tuple[int, int]:
         return (height, width) if _orientation(picture) >= 5 and picture.format != "TIFF" else (width, height)
 
 
-def from_pil(picture: Image.Image) -> torch.Tensor:
+def from_pil(picture: Image.Image) -> np.ndarray:
     """A PIL image, upright, as uint8 (3, H, W)."""
     with _named("the PIL image"):
         upright = _UPRIGHT.get(_orientation(picture))
-        return tensor_of(rgb_of(picture if upright is None else picture.transpose(upright)))
+        return array_of(rgb_of(picture if upright is None else picture.transpose(upright)))
 
 
-def from_any(x, max_side: int | None = None) -> torch.Tensor:
+def from_any(x, max_side: int | None = None) -> np.ndarray:
     """A picture from a path, bytes, file object, PIL image, numpy array or tensor, as (3, H, W).
 
     uint8 stays uint8; 16-bit and bool become uint8; floats must lie in [0, 1] and stay float32. Arrays are (H, W) or
@@ -76,8 +77,8 @@ def from_any(x, max_side: int | None = None) -> torch.Tensor:
     """
     if isinstance(x, Image.Image):
         image = from_pil(x)
-    elif isinstance(x, torch.Tensor):
-        image = from_samples(x, channels_first=True)
+    elif is_tensor(x):
+        image = from_samples(of_tensor(x), channels_first=True)
     elif isinstance(x, np.ndarray):
         image = from_samples(x, channels_first=False)
     else:
@@ -145,8 +146,14 @@ def _sniff(stream: BinaryIO, name: str) -> str:
     for format, signatures in _SIGNATURES:
         if head.startswith(signatures):
             return format
-    kind = "HEIC/AVIF pictures are not read" if head[4:8] == b"ftyp" else "it is no picture of a known format"
-    raise ImageError(f"cannot read {name}: {kind}; expected JPEG, PNG, BMP, WebP, TIFF, GIF or PNM (export it as one)")
+    if head[4:8] == b"ftyp" and head[8:12] in _AVIF:
+        Image.init()
+        if "AVIF" in Image.OPEN:
+            return "AVIF"
+        raise ImageError(f"cannot read {name}: this Pillow has no AVIF decoder (export it as JPEG or PNG)")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        raise ImageError(f"cannot read {name}: HEIC pictures are not read (export it as JPEG)")
+    raise ImageError(f"cannot read {name}: it is no picture of a known format; expected {KNOWN} (export it as one)")
 
 
 def _reduction(picture: ImageFile.ImageFile, max_side: int | None, name: str) -> int:
@@ -169,7 +176,7 @@ def _reduction(picture: ImageFile.ImageFile, max_side: int | None, name: str) ->
         width, height = picture.size
     else:
         samples = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}.get(picture.mode, 4)
-        if picture.format == "WEBP":  # its decoder holds the canvas, the frame and their copy
+        if picture.format in ("WEBP", "AVIF"):  # their decoders hold the canvas, the frame and their copy
             samples = 16
         _refuse_beyond(width * height * samples, picture, name)
     factor = 1

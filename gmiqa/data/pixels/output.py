@@ -6,17 +6,18 @@ import io
 import os
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from gmiqa.data.images.convert import ImageError, to_pil
+from gmiqa.data.pixels.convert import ImageError, to_pil
 from gmiqa_core.files import write_atomically
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
+            ".avif")
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WEBP", "tif": "TIFF", "tiff": "TIFF",
-            "gif": "GIF", "ppm": "PPM", "jp2": "JPEG2000", "jpeg2000": "JPEG2000"}  # fmt: skip
+            "gif": "GIF", "avif": "AVIF", "ppm": "PPM", "jp2": "JPEG2000", "jpeg2000": "JPEG2000"}  # fmt: skip
 
 
-def encode(image: torch.Tensor, format: str = "png", **options) -> bytes:
+def encode(image: np.ndarray, format: str = "png", **options) -> bytes:
     """Encode a (3, H, W) uint8 image, or a float one in [0, 1]; `options` go to Pillow's writer (quality=...)."""
     name = _FORMATS.get(format.lower().lstrip("."))
     if name is None:
@@ -26,7 +27,7 @@ def encode(image: torch.Tensor, format: str = "png", **options) -> bytes:
     return buffer.getvalue()
 
 
-def write(image: torch.Tensor, path: str | os.PathLike, **options) -> Path:
+def write(image: np.ndarray, path: str | os.PathLike, **options) -> Path:
     """Encode by the path's suffix and write it; the file appears whole or not at all."""
     path = Path(path)
     data = encode(image, path.suffix or "none", **options)
