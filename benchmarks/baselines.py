@@ -34,7 +34,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", default=default, help=f"column (default: {default or 'none'})")
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--high", type=float, default=1.0)
-    parser.add_argument("--methods", nargs="+", default=QUICK, help=f"of {', '.join(('subset', *baselines.NAMES))}")
+    parser.add_argument("--methods", nargs="+", default=QUICK,
+                        help=f"of {', '.join(('subset', *baselines.NAMES, *baselines.FOREIGN))}")
     parser.add_argument("--limit", type=int, default=0, help="train on so many pictures, drawn at random; 0: all")
     parser.add_argument("--steps", type=int, default=1500, help="training steps of cnniqa and resnet")
     parser.add_argument("--max-side", type=int, default=512, help="longer pictures are shrunk to this first")

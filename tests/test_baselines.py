@@ -1,6 +1,8 @@
 """Properties of the baselines, on small generated pictures."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -187,11 +189,6 @@ def test_mistakes_are_named():
 
 
 def test_a_metric_of_pyiqa_by_name(monkeypatch):
-    import sys
-    from types import SimpleNamespace
-
-    from gmiqa.baselines import foreign
-
     class Metric:
         lower_better = True
 
@@ -204,7 +201,6 @@ def test_a_metric_of_pyiqa_by_name(monkeypatch):
             raise RuntimeError("no network")
         return Metric()
 
-    monkeypatch.setattr(foreign.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
     flat = [torch.full((3, 8, 8), k, dtype=torch.uint8) for k in (50, 100, 150)]
     prediction = make("pyiqa:dark").fit(flat, [0.9, 0.5, 0.1]).predict(flat)
@@ -224,3 +220,18 @@ def test_log_dct_sees_one_frequency_where_there_is_one():
     means = [(float(row[i]), name) for i, name in enumerate(NAMES) if name.startswith("luminance 1: mean of frequency")]
     assert sorted(means)[-2][1].endswith("0,3") and sorted(means)[-1][1].endswith("0,0")
     assert len(NAMES) == len(row)
+
+
+@pytest.mark.parametrize(("name", "function"), [("image-quality-ai", "assess"), ("capturetrust", "inspect_array")])
+def test_packages_of_rules_rank_as_their_scores_do(monkeypatch, name, function):
+    package = SimpleNamespace(**{function: lambda samples: SimpleNamespace(score=int(samples[0, 0, 0]))})
+    monkeypatch.setitem(sys.modules, name.replace("-", "_"), package)
+    red = np.zeros((3, 8, 8, 3), np.uint8)
+    red[..., 0] = np.array([10, 200, 90])[:, None, None]
+    red[..., 2] = 255 - red[..., 0]
+    prediction = make(name).fit(list(red), [0.3, 0.5, 0.7]).predict(list(red))
+    order = [0, 2, 1] if function == "assess" else [1, 2, 0]  # this one takes OpenCV's order of channels
+    assert prediction.argsort().tolist() == order
+    monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
+    with pytest.raises(UserError, match=f"pip install {name}"):
+        make(name)

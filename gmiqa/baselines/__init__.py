@@ -9,13 +9,14 @@ from gmiqa.baselines.extraction import matrix
 from gmiqa_core.errors import UserError, did_you_mean
 
 NAMES = ("mean", "file_size", "brightness", "sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa", "resnet")
+FOREIGN = ("image-quality-ai", "capturetrust")  # packages to install for a comparison
 COMMON = ("max_side", "cache", "seed", "device")
 
-__all__ = ["NAMES", "Baseline", "make", "matrix"]
+__all__ = ["FOREIGN", "NAMES", "Baseline", "make", "matrix"]
 
 
 def make(name: str, **options: Any) -> Baseline:
-    """A new baseline by name, one of NAMES or "pyiqa:METRIC"; options that it does not know are refused.
+    """A new baseline by name, one of NAMES, FOREIGN or "pyiqa:METRIC"; options that it does not know are refused.
 
     These options may be given to every method, and those that do not use them ignore them: max_side (longer pictures
     are shrunk first), cache (folder for features), seed, device. Learned methods take steps, too.
@@ -24,6 +25,10 @@ def make(name: str, **options: Any) -> Baseline:
         from gmiqa.baselines.foreign import Pyiqa
 
         return _made(name, Pyiqa, {"metric": name.removeprefix("pyiqa:")}, options)
+    if name in FOREIGN:
+        from gmiqa.baselines.foreign import Rules
+
+        return _made(name, Rules, {"package": name}, options)
     if name in ("cnniqa", "resnet"):
         from gmiqa.baselines.deep import CNNIQA, PlainResNet
 
@@ -44,8 +49,8 @@ def make(name: str, **options: Any) -> Baseline:
         "nss_svr": (FeatureSVR, {"features": "extended", "title": "extended NSS + SVR"}),
     }
     if name not in known:
-        raise UserError(f"there is no baseline {name!r}{did_you_mean(name, NAMES)}; there are {', '.join(NAMES)} and "
-                        "pyiqa:METRIC")  # fmt: skip
+        raise UserError(f"there is no baseline {name!r}{did_you_mean(name, (*NAMES, *FOREIGN))}; there are "
+                        f"{', '.join((*NAMES, *FOREIGN))} and pyiqa:METRIC")  # fmt: skip
     return _made(name, *known[name], options)
 
 
