@@ -1,130 +1,198 @@
-"""MetaQAP on a data set with an official split: the stack, its members, their mean; pre-training against none.
+"""MetaQAP on a data set with an official split: members fitted out of fold, their stack, and what each part adds.
 
-    python -m benchmarks.metaqap /data/biq2021 index.csv --work /tmp/metaqap --cache /tmp/features
-    python -m benchmarks.metaqap ... --imagenet mobilenet_v2.pth         # MobileNetV2 joins the stack
+    python -m benchmarks.metaqap /data/BIQ2021 --split official --device cuda --jobs 6      # 10,000 and 2,000 pictures
+    python -m benchmarks.metaqap /data/pictures --csv index.csv --members lite0 nss_svr --compare lite0/mse
 
-Members are fitted on folds of the training part that divide no scene group, the stack on their out-of-fold predictions.
-The test part is opened once, for the last table. Trained networks stay in the work folder: a killed run continues.
+A member is a base network (gmiqa.experiments.backbones), `gmiqa` (preset lite from ImageNet, or --checkpoint), or a
+baseline that learns from scores (nss_svr, brisque_svr). It starts from ImageNet where there are such weights; then
+/random starts it without them, /pretrained adds quality-aware pre-training, /mse leaves the ranks out of the loss.
+Members are fitted on folds of the training part that divide no scene, the stack on their out-of-fold predictions; on
+the test part each is the mean of its folds' models. The test part is opened once, for the last table.
+
+Every member's predictions are written as soon as it is done, and its trainings stay in the work folder, so a killed run
+continues, and after --minutes the table is made of what there is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
+import os
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from gmiqa import baselines
+from benchmarks import _metaqap_tables as tables
+from gmiqa import base_networks, baselines, imagenet
 from gmiqa.data import datasets, synthetic
 from gmiqa.data.pictures import Pictures
-from gmiqa.evaluate import compare, metrics, srocc
-from gmiqa.experiments.folds import Fitted, Member, out_of_fold
-from gmiqa.experiments.metaqap import Recipe, starts
-from gmiqa.experiments.stacking import Stack
+from gmiqa.evaluate.protocols import units
+from gmiqa.experiments.folds import FAILURES, Fitted, Member, out_of_fold
+from gmiqa.experiments.metaqap import Recipe, seeded_network
+from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
-PLAIN, PRETRAINED = "small, random start", "small, quality-aware pre-training"
-IMAGENET, IMAGENET_PRETRAINED = "MobileNetV2, ImageNet start", "MobileNetV2, quality-aware pre-training after it"
+MEMBERS = ("lite0", "lite1", "lite2", "mobilenet_v2", "small", "gmiqa", "nss_svr")
+COMPARE = ("lite0/mse", "lite0/pretrained", "lite0/random", "small/pretrained")
+SWITCHES = ("random", "pretrained", "mse")
+SETTINGS = ("side", "crop", "batch", "epochs", "lr", "folds", "pretrain_steps")  # of a work folder, with the pictures
 
 
 def main() -> None:
+    args = arguments()
+    torch.set_num_threads(1)  # a process with threads of OpenMP cannot be forked
+    try:
+        if args.csv:
+            columns = {name: getattr(args, name) for name in ("image", "score", "group", "subset")}
+            dataset = datasets.load("folder", args.folder, csv=args.csv, low=args.low, high=args.high,
+                                    split=args.split_column, **columns)
+        else:
+            dataset = datasets.load("biq2021", args.folder)
+        part = datasets.split(dataset, args.split, validation=0)
+        train, test = (Pictures.read(dataset, rows, args.side) for rows in (part.train, part.test))
+        print(f"{dataset.title}: {len(train):,} training and {len(test):,} test pictures after "
+              f"{time.monotonic() - args.begin:.0f} s", flush=True)
+        same_work(args, len(train), len(test))
+        fit = partial(fit_member, dataset=dataset, train=train, test=test, args=args)
+        names = dict.fromkeys((*args.members, *args.compare))
+        wanted = [name for name in names if not predictions(args, name).exists()]
+        side_by_side([partial(fit, name) for name in wanted], args.jobs)
+        tables.report(args.work, args.members, train, test, args.bootstrap)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+    print(f"{time.monotonic() - args.begin:.0f} s in all, {args.jobs} processes, seed 0")
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("csv")
-    for name, default in (("image", "file"), ("score", "mos"), *((x, x) for x in ("group", "subset", "split"))):
-        parser.add_argument(f"--{name}", default=default, help=f"column (default: {default})")
-    parser.add_argument("--low", type=float, default=0.0)
-    parser.add_argument("--high", type=float, default=1.0)
-    parser.add_argument("--pristine", default="embedded", help="folder of undistorted pictures to pre-train on")
-    parser.add_argument("--imagenet", default="", help="weights file of MobileNetV2, see gmiqa.mobilenet")
-    parser.add_argument("--imagenet-lr", type=float, default=3e-4)
-    parser.add_argument("--side", type=int, default=224, help="longer side of what the networks see")
-    parser.add_argument("--crop", type=int, default=144)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--pretrain-steps", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=200, help="fine-tuning steps of a network")
-    parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--bootstrap", type=int, default=1000)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cache", default=None, help="folder that keeps the hand-crafted features")
-    parser.add_argument("--work", type=Path, default=Path("outputs/metaqap_benchmark"), help="folder of the trainings")
+    add = parser.add_argument
+    add("folder", help="BIQ2021 as its authors ship it; with --csv any folder of pictures")
+    add("--csv", default="", help="CSV file of scores in the folder")
+    for name, default in (("image", "file"), ("score", "mos"), *((x, x) for x in ("group", "subset"))):
+        add(f"--{name}", default=default, help=f"column of the CSV file (default: {default})")
+    add("--split-column", default="split", help="column of the CSV file that names the official parts")
+    add("--low", type=float, default=0.0)
+    add("--high", type=float, default=1.0)
+    add("--split", default="official", help="official, or a stored split: 0 to 9")
+    add("--members", nargs="+", default=MEMBERS, help="what is stacked")
+    add("--compare", nargs="*", default=COMPARE, help="fitted in the same way, but not stacked")
+    add("--mobilenet", default="", help="ImageNet weights of mobilenet_v2, see gmiqa.mobilenet")
+    add("--checkpoint", default="", help="where gmiqa starts: one that has not seen these scores")
+    add("--pristine", default="embedded", help="folder of undistorted pictures to pre-train on")
+    add("--side", type=int, default=512, help="longer side of what the networks see")
+    add("--crop", type=int, default=384, help="side of the training crops")
+    add("--batch", type=int, default=32)
+    add("--epochs", type=int, default=10, help="passes of a fine-tuning over its pictures")
+    add("--lr", type=float, default=5e-4)
+    add("--pretrain-steps", type=int, default=300)
+    add("--folds", type=int, default=3)
+    add("--bootstrap", type=int, default=1000)
+    add("--device", default="cpu")
+    add("--jobs", type=int, default=1, help="members fitted side by side; they share the decoded pictures")
+    add("--minutes", type=float, default=float("inf"), help="members that are not done by then are left out")
+    add("--cache", default=None, help="folder that keeps the hand-crafted features")
+    add("--work", type=Path, default=Path("outputs/metaqap_benchmark"), help="folder of the trainings")
     args = parser.parse_args()
-    begin = time.perf_counter()
-
-    columns = {name: getattr(args, name) for name in ("image", "score", "group", "subset", "split")}
-    dataset = datasets.load("folder", args.folder, csv=args.csv, low=args.low, high=args.high, **columns)
-    part = datasets.split(dataset, "official", validation=0)
-    train = Pictures.read(dataset, part.train, args.side)
-    print(f"{args.folder}: {len(part.train):,} training and {len(part.test):,} test pictures", flush=True)
-
-    pool = synthetic.Pool(synthetic.references(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
-                          reuse=8, device=args.device, background=False)
-    pretraining = dict(steps=args.pretrain_steps, folder=args.work, batch=args.batch)
-    begun, missing = starts("small", pool, [0], lr=1e-3, **pretraining)
-    recipe = Recipe(args.work, args.steps, args.batch, args.crop, 1e-3)
-    members = [_svr(name, dataset, args.cache) for name in ("nss_svr", "brisque_svr")]
-    members += [recipe.member(PRETRAINED, begun["quality-aware"][0]), recipe.member(PLAIN, begun["random"][0])]
-    if args.imagenet:
-        begun, missing = starts("mobilenet_v2", pool, [0], lr=args.imagenet_lr, imagenet=args.imagenet, **pretraining)
-        recipe = replace(recipe, lr=args.imagenet_lr)
-        members += [recipe.member(IMAGENET_PRETRAINED, begun["quality-aware"][0]),
-                    recipe.member(IMAGENET, begun["ImageNet"][0])]
-    else:
-        print(f"no ImageNet start: {missing}")
-    folded = out_of_fold(members, train, args.folds, train.facts["group"].to_numpy())
-    for name, reason in folded.failed.items():
-        print(f"left out: {name}: {reason}")
-    y = train.quality.numpy()
-    folded.table.assign(id=train.facts["id"], quality=y).to_csv(args.work / "out_of_fold.csv", index=False)
-    stack, biased = Stack().fit(folded.table, y), Stack().fit(folded.in_sample, y)
-    print(f"{stack.path_.to_string(index=False)}\nkept: {stack.beta_}", flush=True)
-
-    test = Pictures.read(dataset, part.test, args.side)
-    truth, groups, subset = test.quality.numpy(), test.facts["group"].to_numpy(), test.facts["subset"].to_numpy()
-    tested = folded.predict(test)
-    methods = {"stack": stack.predict(tested), "mean of members": tested.mean(axis=1).to_numpy(),
-               **{name: tested[name].to_numpy() for name in tested}}
-    rows = []
-    for name, prediction in methods.items():
-        row = {"method": name}
-        for which in ["all", *np.unique(subset)]:
-            here = np.ones(len(truth), bool) if which == "all" else subset == which
-            values = metrics(prediction[here], truth[here], groups[here], args.bootstrap)
-            for metric in ("srocc", "plcc"):
-                value = values.loc[metric]
-                row[f"{which} {metric}"] = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
-        rows.append(row)
-    print(pd.DataFrame(rows).set_index("method").T.to_string(), flush=True)
-    best = max(folded.table, key=lambda name: srocc(folded.table[name].to_numpy(), y))  # chosen in the training part
-    for a, b in (("stack", best), ("stack", "mean of members"), (PRETRAINED, PLAIN),
-                 (IMAGENET_PRETRAINED, IMAGENET), (IMAGENET, PLAIN)):
-        if a in methods and b in methods:
-            print("- " + compare(methods[a], methods[b], truth, "srocc", groups, args.bootstrap).sentence(a, b))
-    claims = {"in sample: fitted and judged on what the members saw": (biased.predict(folded.in_sample), y),
-              "out of fold: fitted and judged on what they had not seen": (stack.predict(folded.table), y),
-              "the in-sample stack on the test part": (biased.predict(tested), truth),
-              "the out-of-fold stack on the test part": (methods["stack"], truth)}
-    for name, (prediction, target) in claims.items():
-        values = metrics(prediction, target, bootstrap=100)["value"]
-        print(f"{name}: SROCC {values['srocc']:.3f}, PLCC {values['plcc']:.3f}, n = {len(target):,}")
-    print(f"{time.perf_counter() - begin:.0f} s, {time.process_time():.0f} s of processor, "
-          f"{torch.get_num_threads()} threads, seed 0, {vars(args)}")
+    args.begin = time.monotonic()
+    args.deadline = args.begin + 60 * args.minutes
+    return args
 
 
-def _svr(name: str, dataset: datasets.Dataset, cache: str | None) -> Member:
-    """A support vector machine on hand-crafted features of the files themselves, so that a cache knows them."""
-    files = dataset.table.set_index("id")["image"]
+def same_work(args: argparse.Namespace, train: int, test: int) -> None:
+    """Refuse a work folder of other settings: its predictions cannot be stacked with these."""
+    settings = {name: getattr(args, name) for name in SETTINGS} | {"train": train, "test": test}
+    file = args.work / "settings.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else settings
+    changed = [f"{name} {known.get(name)} -> {value}" for name, value in settings.items() if known.get(name) != value]
+    if changed:
+        raise UserError(f"{args.work} holds another run ({', '.join(changed)}); give a new folder with --work")
+    (args.work / "predictions").mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def side_by_side(tasks: list[partial], jobs: int) -> None:
+    """Run the tasks, in forked processes where there are several: they inherit the pictures without a copy. This
+    process must not have used a card before."""
+    if jobs == 1:
+        for task in tasks:
+            task()
+        return
+    running: list[multiprocessing.process.BaseProcess] = []
+    for task in tasks:
+        while sum(process.is_alive() for process in running) >= jobs:
+            time.sleep(0.1)
+        running.append(multiprocessing.get_context("fork").Process(target=task))
+        running[-1].start()
+    for process in running:
+        process.join()
+
+
+def predictions(args: argparse.Namespace, name: str) -> Path:
+    return args.work / "predictions" / f"{name.replace('/', '_').replace(':', '_')}.csv"
+
+
+def fit_member(name: str, dataset: datasets.Dataset, train: Pictures, test: Pictures, args: argparse.Namespace) -> None:
+    """Fit a member on every fold and write its predictions; one that fails is named, and the others go on."""
+    begin = time.monotonic()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // args.jobs))
+    try:
+        member, there = member_of(name, dataset, args), train.on(args.device)
+        folded = out_of_fold([member], there, args.folds, units(train.facts))
+        parts = [pd.DataFrame({"part": "train", "id": train.facts["id"], "prediction": folded.table[name],
+                               "in_sample": folded.in_sample[name]}),
+                 pd.DataFrame({"part": "test", "id": test.facts["id"], "prediction": folded.predict(test)[name]})]
+    except FAILURES as error:
+        print(f"left out: {name}: {error}", flush=True)
+        return
+    pd.concat(parts).assign(member=name).to_csv(predictions(args, name), index=False, float_format="%.6g")
+    print(f"{name}: {args.folds} folds in {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def member_of(name: str, dataset: datasets.Dataset, args: argparse.Namespace) -> Member:
+    """The member of that name, its switches applied."""
+    base, *switches = name.split("/")
+    if unknown := set(switches) - set(SWITCHES):
+        raise UserError(f"{name}: {', '.join(unknown)} is no switch; there are {', '.join(SWITCHES)}")
+    recipe = Recipe(args.work, 0, args.batch, args.crop, args.lr, (1.0, 0.0) if "mse" in switches else (0.5, 0.5),
+                    epochs=args.epochs, deadline=args.deadline)
+    if base in baselines.NAMES:
+        return svr_member(name, dataset, args.cache)
+    if base == "gmiqa":
+        return recipe.gmiqa_member(name, gmiqa_start(args, "random" in switches).to(args.device))
+    start = "random" if base == "small" or "random" in switches else "imagenet"
+    model = seeded_network(0, base, start, args.mobilenet).to(args.device)
+    if "pretrained" in switches:
+        pool = synthetic.Pool(synthetic.references(args.pristine), crop=args.crop, max_side=args.side, draws=args.batch,
+                              reuse=8, device=args.device, background=False)
+        folder = args.work / f"pretrain_{base}_{start}".replace(":", "_")
+        base_networks.pretrain(model, pool, steps=args.pretrain_steps, folder=folder, batch=args.batch, lr=args.lr)
+    return recipe.member(name, model)
+
+
+def gmiqa_start(args: argparse.Namespace, random: bool) -> network.GMIQA:
+    """GMIQA from a checkpoint of pre-training, or with the backbone from ImageNet."""
+    if args.checkpoint:
+        return checkpoints.load(args.checkpoint)[0]
+    torch.manual_seed(0)
+    model = network.build("lite")
+    model.start = imagenet.imagenet_start(model.backbone, "none" if random else "package")
+    return model
+
+
+def svr_member(name: str, dataset: datasets.Dataset, cache: str | None) -> Member:
+    """A baseline on the files themselves, so that a cache of features knows them."""
+    files = dataset.table.set_index("id")["image"].map(lambda image: str(Path(dataset.root) / image))
 
     def fit(pictures: Pictures, tag: str) -> Fitted:
-        print(f"{name}, {tag}", flush=True)
         estimator = baselines.make(name, cache=cache)
-        estimator.fit(files[pictures.facts["id"]].tolist(), pictures.quality.numpy())
+        estimator.fit(files[pictures.facts["id"]].tolist(), pictures.quality.cpu().numpy())
         return lambda wanted: estimator.predict(files[wanted.facts["id"]].tolist())
 
-    return Member(baselines.make(name).title, fit)
+    return Member(name, fit)
 
 
 if __name__ == "__main__":

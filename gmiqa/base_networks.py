@@ -1,4 +1,4 @@
-"""Base networks: a classification backbone with a quality head and, for pre-training, a type head."""
+"""Base networks: a backbone, a head that reads the statistics of its maps, and for pre-training a type head."""
 
 from __future__ import annotations
 
@@ -12,68 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import training
-from gmiqa_core.backbone import MEAN, STD
+from gmiqa_core.backbone import MEAN, STD, channel_moments
 from gmiqa_core.batch import to_float, upload
-from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.losses import quality_aware_loss
 from gmiqa_core.shapes import by_shape
 
 TYPES = 25
-# our name -> torchvision's builder, and the attribute that holds its classifier
-BACKBONES = {
-    "resnet50": ("resnet50", "fc"),
-    "densenet201": ("densenet201", "classifier"),
-    "mobilenet_v2": ("mobilenet_v2", "classifier"),
-    "mobilenet_v3": ("mobilenet_v3_small", "classifier"),
-    "efficientnet_b0": ("efficientnet_b0", "classifier"),
-    "small": ("", ""),
-}
-
-
-class Small(nn.Module):
-    """A plain ResNet-10 with 24 channels, which a CPU trains in minutes: (n,3,H,W) -> (n,192)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from gmiqa_core.backbone import SCResNet
-
-        self.trunk = SCResNet((1, 1, 1, 1), 24, self_calibrated=False, stem="conv", bottleneck=False,
-                              stem_start="dct")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.trunk(x).mean((2, 3))
-
-
-def _trunk(name: str, start: str) -> tuple[nn.Module, str]:
-    """The backbone without its classifier, and a sentence that says what it started from."""
-    if name not in BACKBONES:
-        raise UserError(f"there is no base network '{name}'{did_you_mean(name, BACKBONES)}; "
-                        f"choose from {', '.join(BACKBONES)}.")
-    builder, head = BACKBONES[name]
-    if not builder:
-        if start == "imagenet":
-            raise UserError("the base network 'small' has no ImageNet weights; start it at random.")
-        return Small(), "random weights"
-    import torchvision
-
-    if start == "imagenet":
-        url = torchvision.models.get_model_weights(builder).DEFAULT.url
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-        if not file.is_file():  # a run must not download anything silently
-            shown = str(file).replace(str(Path.home()), "~")
-            raise UserError(f"ImageNet weights of '{name}' are not at hand: {shown} is not there. Fetch them once with "
-                            f"torchvision.models.get_model('{builder}', weights='DEFAULT'), or start at random.")
-    model = torchvision.models.get_model(builder, weights="DEFAULT" if start == "imagenet" else None)
-    setattr(model, head, nn.Identity())
-    return model, "torchvision's ImageNet weights" if start == "imagenet" else "random weights"
+HIDDEN, DROPOUT = 128, 0.3
+HEAD_RATE = 5.0  # times the backbone's: the head starts at random
+# AdamW, and the running mean of the weights that is tested
+LOOP: dict[str, Any] = {"clip": 5.0, "weight_decay": 0.05, "ema": 0.998}
 
 
 class QualityNetwork(nn.Module):
     """Images (n,3,H,W) in [0,1] -> quality (n,) in the unit of the scores that it was fitted to.
 
-    name    one of BACKBONES
-    start   `random`; `imagenet` for torchvision's weights
-    trunk   another network, (n,3,H,W) -> (n,width), in their place; `start` then says what it started from
+    trunk    normalised images -> maps of any number and size; `normalisation` names its mean and deviation, where they
+             are not ImageNet's usual ones
+    start    a sentence: what the trunk starts from
+    on_cpu   the precision of training on a CPU: most networks are slower there in bf16 than in fp32
     """
 
     mean: Tensor
@@ -81,15 +38,15 @@ class QualityNetwork(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, name: str = "small", start: str = "random", trunk: nn.Module | None = None):
+    def __init__(self, trunk: nn.Module, name: str = "base network", start: str = "random weights",
+                 on_cpu: str = "fp32"):
         super().__init__()
-        self.name = name
-        self.trunk, self.start = _trunk(name, start) if trunk is None else (trunk, start)
-        self.trunk.eval()
+        self.trunk, self.name, self.start, self.on_cpu = trunk.eval(), name, start, on_cpu
         with torch.no_grad():
-            width = self.trunk(torch.zeros(1, 3, 64, 64)).shape[1]
-        self.quality, self.naming = nn.Linear(width, 1), nn.Linear(width, TYPES)
-        mean, std = (getattr(self.trunk, name, usual) for name, usual in (("mean", MEAN), ("std", STD)))
+            width = sum(2 * maps.shape[1] for maps in trunk(torch.zeros(1, 3, 64, 64)))
+        self.neck = nn.Sequential(nn.BatchNorm1d(width), nn.Dropout(DROPOUT), nn.Linear(width, HIDDEN), nn.ReLU())
+        self.quality, self.naming = nn.Linear(HIDDEN, 1), nn.Linear(HIDDEN, TYPES)
+        mean, std = getattr(trunk, "normalisation", (MEAN, STD))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.register_buffer("centre", torch.tensor(0.5))  # of the scores it is fitted to
@@ -97,15 +54,26 @@ class QualityNetwork(nn.Module):
 
     @property
     def precision(self) -> str:
-        """The precision to train in: on a CPU torchvision's networks are slower in bf16 than in fp32."""
-        torchvisions = type(self.trunk).__module__.startswith("torchvision")
-        return "fp32" if torchvisions and self.centre.device.type != "cuda" else "auto"
+        return "auto" if self.centre.device.type == "cuda" else self.on_cpu
+
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """Parameters and their learning rates."""
+        heads = [p for name, p in self.named_parameters() if not name.startswith("trunk.")]
+        return [{"params": list(self.trunk.parameters()), "lr": lr}, {"params": heads, "lr": HEAD_RATE * lr}]
 
     def features(self, x: Tensor) -> Tensor:
-        return self.trunk((x - self.mean) / self.std).float()
+        """(n, HIDDEN) numbers, from the mean and deviation of every map."""
+        maps = self.trunk((x - self.mean) / self.std)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.neck(torch.cat([channel_moments(m) for m in maps], 1))
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """(n,) quality, the scores' mean at 0 and their deviation 1; in single precision, since it is ranked."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.quality(features).squeeze(-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.centre + self.scale * self.quality(self.features(x)).squeeze(-1)
+        return self.centre + self.scale * self.standardised(self.features(x))
 
 
 @dataclass
@@ -119,7 +87,7 @@ class Pretraining:
     def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
         batch = self.pool.batch(step, self.batch)
         features = model.features(batch.images)
-        error = (model.quality(features).squeeze(-1) - (batch.quality - model.centre) / model.scale).square().mean()
+        error = (model.standardised(features) - (batch.quality - model.centre) / model.scale).square().mean()
         logits = model.naming(features)
         naming = nn.functional.cross_entropy(logits, batch.type - 1)
         accuracy = (logits.argmax(1) == batch.type - 1).float().mean()
@@ -151,8 +119,8 @@ def pretrain(model: QualityNetwork, pool: Any, *, steps: int, folder: str | Path
     """Quality-aware pre-training on the endless synthetic batches of `pool`; `loop` goes to training.train."""
     identity = {"batch": batch, "type_weight": type_weight, "pool": pool.identity()}
     return training.train(model, Pretraining(pool, batch, type_weight), steps=steps, lr=lr, folder=folder, seed=seed,
-                          identity=identity, **{"label": f"pre-training {model.name}", "clip": 5.0,
-                                                "precision": model.precision, **loop})
+                          parameter_groups=model.groups(lr), identity=identity,
+                          **{"label": f"pre-training {model.name}", "precision": model.precision, **LOOP, **loop})
 
 
 def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | Path, batch: int = 16,
@@ -166,20 +134,24 @@ def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | 
     identity = {"batch": batch, "crop": crop, "weights": list(weights), "temperature": temperature,
                 "pictures": _digest(pictures)}
     return training.train(model, objective, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
-                          **{"label": f"fine-tuning {model.name}", "clip": 5.0, "precision": model.precision, **loop})
+                          parameter_groups=model.groups(lr),
+                          **{"label": f"fine-tuning {model.name}", "precision": model.precision, **LOOP, **loop})
 
 
 def _digest(pictures: Any) -> str:
-    """Digest of the scores and the pictures' sums: a killed training continues only on what it was begun with."""
-    sums = torch.tensor([float(picture.sum()) for picture in pictures.pictures])
+    """Digest of the scores and of some pixels: a killed training continues only on what it was begun with."""
+    sums = torch.tensor([float(picture[:, ::16, ::16].sum()) for picture in pictures.pictures])
     return hashlib.sha256(pictures.quality.cpu().numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]
 
 
 @torch.no_grad()
 def predict(model: QualityNetwork, pictures: list[Tensor], batch: int = 16) -> np.ndarray:
-    """(n,) qualities of whole uint8 pictures (3,H,W); pictures of one size share a batch."""
+    """(n,) qualities of whole uint8 pictures (3,H,W): the mean of each and its mirror image. Pictures of one size share
+    a batch."""
     model.eval()
-    result = np.zeros(len(pictures))
+    result, device = np.zeros(len(pictures)), model.centre.device
     for index, stacked in by_shape(pictures, batch):
-        result[index] = model(to_float(stacked.to(model.centre.device))).cpu().numpy()
+        images = to_float(upload(stacked, device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            result[index] = ((model(images) + model(images.flip(3))) / 2).cpu().numpy()
     return result

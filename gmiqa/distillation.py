@@ -71,8 +71,8 @@ class Distillation:
         normalised, maps = self.last
         self.last = None
         with torch.no_grad():
-            centre, scale = (normalised.new_tensor(v).view(3, 1, 1) for v in (self.teacher.mean, self.teacher.std))
-            targets = self.teacher.maps((normalised * model.std + model.mean - centre) / scale, TAPS)
+            centre, scale = (normalised.new_tensor(v).view(3, 1, 1) for v in self.teacher.normalisation)
+            targets = self.teacher((normalised * model.std + model.mean - centre) / scale, TAPS)
         misses = []
         for head, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):
             predicted = head(maps[stage(stride)]).float()

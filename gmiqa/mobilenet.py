@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from gmiqa_core.backbone import MEAN, STD
 from gmiqa_core.errors import UserError
 
+STAGE_ENDS = (0, 1, 3, 6, 10, 13, 16, 17, 18)  # the last block of each width, and the last convolution
+
 
 class MobileNetV2(nn.Module):
-    """Normalised images (n,3,H,W) -> (n,1280); `maps` gives the maps of some of its blocks.
+    """Images (n,3,H,W), normalised by `normalisation` -> the maps at the end of its stages.
 
     file    torchvision's weights (mobilenet_v2-*.pth), or an .npz with the 8-bit numbers of TensorFlow's, batch norm
             folded in: convNN.weight_q, convNN.scale, convNN.bias for NN in 00..52. TensorFlow pads strided convolutions
@@ -44,13 +46,10 @@ class MobileNetV2(nn.Module):
         except (KeyError, ValueError, RuntimeError, OSError, EOFError, UnpicklingError, BadZipFile) as error:
             raise UserError(f"{path} does not hold MobileNetV2's weights ({_first_line(error)}).") from error
         self.features = model.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean, self.std = ((0.5,) * 3, (0.5,) * 3) if self.turned else (MEAN, STD)
+        self.normalisation = ((0.5,) * 3, (0.5,) * 3) if self.turned else (MEAN, STD)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(x.flip(2, 3) if self.turned else x).mean((2, 3))
-
-    def maps(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
+    def forward(self, x: Tensor, blocks: Collection[int] = STAGE_ENDS) -> list[Tensor]:
         """The maps of these blocks, in their order."""
         x = x.flip(2, 3) if self.turned else x
         kept = []

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gmiqa.data.pictures import Pictures
 from gmiqa.distillation import TAPS, Distillation
-from gmiqa.experiments.metaqap import base_network
+from gmiqa.experiments.backbones import Stages, base_network
 from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core import finetuning, network
 from gmiqa_core.errors import UserError
@@ -41,7 +41,7 @@ def test_torchvisions_file_gives_torchvisions_features(files):
     theirs.load_state_dict(torch.load(files / "mobilenet_v2-0.pth", weights_only=True))
     theirs.classifier = torch.nn.Identity()
     x = torch.rand(2, 3, 64, 96)
-    torch.testing.assert_close(MobileNetV2(files / "mobilenet_v2-0.pth")(x), theirs.eval()(x))
+    torch.testing.assert_close(MobileNetV2(files / "mobilenet_v2-0.pth")(x)[-1].mean((2, 3)), theirs.eval()(x))
 
 
 def test_numbers_of_tensorflow_compute_with_its_padding(files):
@@ -51,8 +51,8 @@ def test_numbers_of_tensorflow_compute_with_its_padding(files):
         weight = torch.from_numpy(z["conv00.weight_q"].astype(np.float32) * z["conv00.scale"].reshape(-1, 1, 1, 1))
         bias = torch.from_numpy(z["conv00.bias"])
     expected = F.relu6(F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, bias, stride=2))
-    torch.testing.assert_close(model.maps(x, (0,))[0], expected)
-    assert [tuple(m.shape[2:]) for m in model.maps(x, TAPS)] == [(32 // s, 48 // s) if s < 32 else (1, 2)
+    torch.testing.assert_close(model(x, (0,))[0], expected)
+    assert [tuple(m.shape[2:]) for m in model(x, TAPS)] == [(32 // s, 48 // s) if s < 32 else (1, 2)
                                                                  for s in TAPS.values()]
 
 
@@ -120,10 +120,14 @@ def test_a_teacher_can_be_sent_to_workers(files):
 
 
 def test_a_base_network_starts_from_the_file(files):
-    model = base_network("mobilenet_v2", str(files / "numbers.npz"))
-    assert "numbers.npz" in model.start
-    x = torch.rand(2, 3, 64, 64)
-    expected = MobileNetV2(files / "numbers.npz")(2 * x - 1)
-    torch.testing.assert_close(model.features(x), expected)
-    model(x).sum().backward()
+    model = base_network("mobilenet_v2", "imagenet", files / "numbers.npz")
+    assert "numbers.npz" in model.start and model.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    model(torch.rand(2, 3, 64, 64)).sum().backward()
     assert all(p.grad is not None for p in model.trunk.features.parameters())
+
+
+def test_the_maps_are_those_at_the_end_of_torchvisions_stages(files):
+    """The same rule as for every other network of torchvision: the last map of each shape."""
+    trunk, x = MobileNetV2(files / "mobilenet_v2-0.pth"), torch.rand(1, 3, 64, 96)
+    for a, b in zip(trunk(x), Stages(*trunk.features).eval()(x), strict=True):
+        torch.testing.assert_close(a, b)

@@ -1,5 +1,7 @@
 """MetaQAP: properties of the loss, of the stack, and that training does what it says."""
 
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,8 @@ from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
 from gmiqa.experiments import folds, stacking
 from gmiqa.experiments import metaqap as experiments
-from gmiqa_core import losses
+from gmiqa.experiments.backbones import base_network
+from gmiqa_core import losses, network
 from gmiqa_core.errors import UserError
 
 
@@ -165,7 +168,7 @@ def test_all_starts_names_a_backbone_that_cannot_be_had(tmp_path):
 
 
 def test_a_finished_training_is_kept_but_not_for_another_loss(tmp_path, capsys):
-    start, pictures = metaqap.QualityNetwork("small"), bright()
+    start, pictures = base_network("small"), bright()
     recipe = experiments.Recipe(tmp_path, 2, 8, 0, 1e-3)
     one = recipe.tuned(start, pictures, "small")
     capsys.readouterr()
@@ -179,30 +182,67 @@ def test_a_finished_training_is_kept_but_not_for_another_loss(tmp_path, capsys):
 def test_imagenet_weights_are_never_downloaded_in_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError, match="mobilenet_v3_small.*not there"):
-        metaqap.QualityNetwork("mobilenet_v3", "imagenet")
+        base_network("mobilenet_v3", "imagenet")
 
 
 def test_unknown_base_network_is_refused_with_a_suggestion():
     with pytest.raises(UserError, match="resnet50"):
-        metaqap.QualityNetwork("resnet5")
+        base_network("resnet5")
 
 
-@pytest.mark.parametrize("name", ["small", "mobilenet_v3"])
-def test_networks_score_any_size(name):
-    model = metaqap.QualityNetwork(name).eval()
-    assert model(torch.rand(2, 3, 64, 80)).shape == (2,)
+def test_a_network_of_timm_needs_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match="pip install timm"):
+        base_network("timm:nasnetalarge")
+
+
+@pytest.mark.parametrize("name", ["small", "lite0", "mobilenet_v3", "resnet50", "densenet201"])
+def test_networks_read_maps_of_every_resolution_and_score_any_size(name):
+    model = base_network(name).eval()
+    strides = {64 // maps.shape[2] for maps in model.trunk(torch.zeros(1, 3, 64, 96))}
+    assert strides >= {4, 8, 16, 32}
+    assert model(torch.rand(2, 3, 70, 90)).shape == (2,)
+
+
+def test_quality_and_its_mirror_image_are_one():
+    model, picture = base_network("small").eval(), torch.randint(0, 255, (3, 40, 48), dtype=torch.uint8)
+    picture_and_mirror = metaqap.predict(model, [picture, picture.flip(2)])
+    assert picture_and_mirror[0] == pytest.approx(picture_and_mirror[1], abs=1e-6)
+
+
+def test_the_head_learns_faster_than_the_backbone_and_nothing_is_left_out():
+    model = base_network("small")
+    trunk, head = model.groups(1e-3)
+    assert head["lr"] == 5 * trunk["lr"]
+    assert len(trunk["params"]) + len(head["params"]) == len(list(model.parameters()))
+
+
+def test_gmiqa_is_fitted_anew_on_every_fold(tmp_path):
+    recipe, start = experiments.Recipe(tmp_path, 0, 8, 0, 1e-3, epochs=2), network.build("tiny")
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    result = folds.out_of_fold([recipe.gmiqa_member("GMIQA", start)], bright(), 2)
+    assert result.table["GMIQA"].nunique() > 20 and not result.failed
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["GMIQA_fold_0", "GMIQA_fold_1"]
+
+
+def test_a_member_without_time_is_left_out(tmp_path):
+    recipe = experiments.Recipe(tmp_path, 0, 8, 0, 1e-3, epochs=20, deadline=time.monotonic())
+    constant = folds.Member("constant", lambda pictures, tag: lambda wanted: wanted.quality.numpy())
+    result = folds.out_of_fold([recipe.member("small", base_network("small")), constant], bright(), 2)
+    assert list(result.table) == ["constant"] and "no time left at step 10 of 20" in result.failed["small"]
 
 
 def test_finetuning_standardises_on_its_pictures_and_learns(tmp_path):
     torch.manual_seed(0)
-    data, model = bright(), metaqap.QualityNetwork("small")
+    data, model = bright(), base_network("small")
     metaqap.finetune(model, data, steps=40, folder=tmp_path, batch=12, lr=3e-3, report=lambda *a: None)
     assert float(model.centre) == pytest.approx(0.5, abs=1e-4)
     assert spearmanr(metaqap.predict(model, data.pictures), data.quality).statistic > 0.8
 
 
 def test_predictions_do_not_depend_on_batch_mates():
-    model = metaqap.QualityNetwork("small").eval()
+    model = base_network("small").eval()
     pictures = [torch.randint(0, 255, (3, 40, 40 + 8 * (k % 2)), dtype=torch.uint8) for k in range(5)]
     together = metaqap.predict(model, pictures)
     np.testing.assert_allclose(together, [metaqap.predict(model, [p])[0] for p in pictures], atol=1e-5)

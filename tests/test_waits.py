@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmiqa import base_networks as metaqap
+from gmiqa.experiments.backbones import base_network
 from gmiqa_core import finetuning, meta_learning, network, pretraining, training
 from gmiqa_core.batch import Batch, Target
 
@@ -117,8 +118,8 @@ ARMS = {
     "graph triplets": lambda: (tiny(), pretraining.GraphObjective(Pool(), **GRAPH)),
     "fine-tuning": lambda: fine_tuning("singleton"),
     "fine-tuning with a bank": lambda: fine_tuning("bank"),
-    "MetaQAP pre-training": lambda: (metaqap.QualityNetwork(), metaqap.Pretraining(Pool(), 8, 0.25)),
-    "MetaQAP fine-tuning": lambda: (metaqap.QualityNetwork(),
+    "MetaQAP pre-training": lambda: (base_network("small"), metaqap.Pretraining(Pool(), 8, 0.25)),
+    "MetaQAP fine-tuning": lambda: (base_network("small"),
                                     metaqap.FineTuning(Scored(), 8, 0, 0, (0.5, 0.5), 0.1)),
 }
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +16,18 @@ import pandas as pd
 import torch
 
 from gmiqa import baselines
-from gmiqa.base_networks import QualityNetwork, finetune, predict, pretrain
+from gmiqa.base_networks import HEAD_RATE, LOOP, QualityNetwork, finetune, predict, pretrain
 from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import Comparison, compare, repeated, srocc
 from gmiqa.evaluate.protocols import units
+from gmiqa.experiments.backbones import base_network
 from gmiqa.experiments.folds import FAILURES, Fitted, Member, OutOfFold, out_of_fold
 from gmiqa.experiments.stacking import Stack
-from gmiqa.mobilenet import MobileNetV2
+from gmiqa_core import checkpoints, finetuning, prediction
 from gmiqa_core.errors import UserError
+from gmiqa_core.finetuning import ScoreTraining
+from gmiqa_core.network import GMIQA
+from gmiqa_core.training import lines
 
 Starts = dict[str, list[QualityNetwork]]  # "random", "ImageNet", "quality-aware" -> one network per seed
 TALKATIVE = 200  # shorter trainings than this print nothing
@@ -49,7 +56,11 @@ class Judge:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How all networks of a comparison are fine-tuned: with the same steps, batches and loss."""
+    """How all networks of a comparison are fine-tuned: with the same steps, batches and loss.
+
+    epochs      passes over the training pictures, in place of `steps`
+    deadline    of time.monotonic(): trainings that are not done by then fail
+    """
 
     folder: Path
     steps: int
@@ -58,14 +69,28 @@ class Recipe:
     lr: float
     weights: tuple[float, float] = (0.5, 0.5)
     temperature: float = 0.1
+    epochs: int = 0
+    deadline: float = math.inf
+
+    def loop(self, pictures: Pictures, name: str) -> dict[str, Any]:
+        """What a training on these pictures takes; its files lie under `name`, and continue a killed run."""
+        steps = self.epochs * max(1, len(pictures) // self.batch) or self.steps
+        shown = lines(f"fine-tuning {name}") if steps >= TALKATIVE else None
+
+        def report(step: int, steps: int, values: dict[str, float]) -> None:
+            if time.monotonic() > self.deadline:
+                raise UserError(f"{name}: no time left at step {step} of {steps}")
+            if shown:
+                shown(step, steps, values)
+
+        return {"steps": steps, "folder": self.folder / re.sub(r"[^\w.-]", "_", name), "report": report,
+                "checkpoint_every": max(50, steps // 4)}
 
     def tuned(self, start: QualityNetwork, pictures: Pictures, name: str, seed: int = 0) -> QualityNetwork:
-        """A copy of `start` fine-tuned on these pictures; its files lie under `name`, and continue a killed run."""
+        """A copy of `start` fine-tuned on these pictures."""
         model = copy.deepcopy(start)
-        quiet = {} if self.steps >= TALKATIVE else {"report": lambda *values: None}
-        finetune(model, pictures.on(model.centre.device), steps=self.steps, folder=self.folder / name.replace(" ", "_"),
-                 batch=self.batch, crop=self.crop, lr=self.lr, weights=self.weights, temperature=self.temperature,
-                 seed=seed, **quiet)
+        finetune(model, pictures.on(model.centre.device), batch=self.batch, crop=self.crop, lr=self.lr,
+                 weights=self.weights, temperature=self.temperature, seed=seed, **self.loop(pictures, name))
         return model
 
     def predictions(self, starts: Sequence[QualityNetwork], train: Pictures, test: Pictures, name: str) -> np.ndarray:
@@ -82,19 +107,35 @@ class Recipe:
 
         return Member(name, fit)
 
+    def gmiqa_member(self, name: str, start: GMIQA) -> Member:
+        """GMIQA as a member: fine-tuned as the others are, from a start that has seen none of these scores."""
+        loss = "quality_aware" if self.weights[1] else "mse"
+        how = ScoreTraining(loss, self.batch, self.crop, False, self.lr, HEAD_RATE * self.lr, 0.0)
+
+        def fit(pictures: Pictures, tag: str) -> Fitted:
+            model = copy.deepcopy(start)
+            device = next(model.parameters()).device
+            finetuning.finetune(model, pictures.on(device), how, **LOOP, **self.loop(pictures, f"{name} {tag}"))
+            return lambda wanted: prediction.predict(model, wanted.pictures, batch=16).mu
+
+        return Member(name, fit)
+
+
+def seeded_network(seed: int, *which: str) -> QualityNetwork:
+    """A base network whose random weights, those of the head included, are drawn from `seed`."""
+    torch.manual_seed(seed)
+    return base_network(*which)
+
 
 def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder: Path, batch: int,
-           lr: float, imagenet: str = "imagenet") -> tuple[Starts, str]:
-    """One backbone from random weights, from ImageNet where its weights are at hand (torchvision's, or `imagenet`, a
-    file), and after quality-aware pre-training, which begins where the one before it does; and why there is no
-    ImageNet start."""
-    begun: Starts = {"random": [], "quality-aware": []}
+           lr: float) -> tuple[Starts, str]:
+    """One backbone from random weights, from ImageNet where its weights are at hand, and after quality-aware
+    pre-training, which begins where the one before it does; and why there is no ImageNet start."""
+    begun: Starts = {"quality-aware": []}
     reason = ""
-    for seed in seeds:
-        torch.manual_seed(seed)
-        begun["random"].append(QualityNetwork(backbone).to(pool.device))
+    begun["random"] = [seeded_network(seed, backbone).to(pool.device) for seed in seeds]
     try:
-        begun["ImageNet"] = [base_network(backbone, imagenet).to(pool.device) for _ in seeds]
+        begun["ImageNet"] = [seeded_network(seed, backbone, "imagenet").to(pool.device) for seed in seeds]
     except UserError as error:
         reason = str(error)
     for seed, origin in zip(seeds, begun.get("ImageNet", begun["random"]), strict=True):
@@ -102,13 +143,6 @@ def starts(backbone: str, pool: Any, seeds: Sequence[int], *, steps: int, folder
         pretrain(model, pool, steps=steps, folder=folder / f"pretrain_{backbone}_{seed}", batch=batch, lr=lr, seed=seed)
         begun["quality-aware"].append(model)
     return begun, reason
-
-
-def base_network(backbone: str, weights: str) -> QualityNetwork:
-    """The base network from torchvision's weights, or MobileNetV2 from a file of its own."""
-    if backbone == "mobilenet_v2" and weights != "imagenet":
-        return QualityNetwork(backbone, f"the ImageNet weights of {Path(weights).name}", MobileNetV2(weights))
-    return QualityNetwork(backbone, weights)
 
 
 def all_starts(backbones: Sequence[str], pool: Any, seeds: Sequence[int],
@@ -133,7 +167,7 @@ def estimator_member(name: str, make: Callable[[], Any]) -> Member:
     """Anything with fit(pictures, quality) and predict(pictures), such as baselines.make("nss_svr"), as a member."""
 
     def fit(pictures: Pictures, tag: str) -> Fitted:
-        estimator = make().fit(pictures.pictures, pictures.quality.numpy())
+        estimator = make().fit(pictures.pictures, pictures.quality.cpu().numpy())
         return lambda wanted: np.asarray(estimator.predict(wanted.pictures))
 
     return Member(name, fit)
@@ -143,7 +177,7 @@ def members(recipe: Recipe, begun: dict[str, Starts], checkpoint: str, device: A
     """The base networks under this recipe, a hand-crafted method, and GMIQA where a checkpoint is given."""
     result = [recipe.member(name, models["quality-aware"][0]) for name, models in begun.items()]
     result.append(estimator_member("extended NSS + SVR", lambda: baselines.make("nss_svr")))
-    return result + ([gmiqa_member(checkpoint, device)] if checkpoint else [])
+    return result + ([recipe.gmiqa_member("GMIQA", checkpoints.load(checkpoint, device)[0])] if checkpoint else [])
 
 
 @dataclass(frozen=True)
@@ -182,15 +216,3 @@ class Stacked:
         ], columns=["fitted", "judged", "SROCC"])
         return table.pivot(index="fitted", columns="judged", values="SROCC").assign(n_train=len(train),
                                                                                     n_test=len(test))
-
-
-def gmiqa_member(checkpoint: str | Path, device: torch.device | str = "cpu") -> Member:
-    """A GMIQA that was tuned elsewhere, as it is. It must not have seen the pictures that the stack learns from."""
-
-    def fit(pictures: Pictures, tag: str) -> Fitted:
-        from gmiqa_core import checkpoints, prediction
-
-        model, _ = checkpoints.load(checkpoint, device)
-        return lambda wanted: prediction.predict(model, wanted.pictures).mu
-
-    return Member("GMIQA", fit)

@@ -223,7 +223,7 @@ _PARAMETERS = [
     P("qap_mse_weight", float, 0.5, "weight of the squared error", low=0, high=1, stages=(METAQAP,)),
     P("qap_rank_weight", float, 0.5, "weight of one minus soft Spearman", low=0, high=1, stages=(METAQAP,)),
     P("qap_temperature", float, 0.1, "temperature of the soft ranks", low=1e-6, stages=(METAQAP,)),
-    P("qap_checkpoint", str, "", "checkpoint of a GMIQA that joins the stack as it is, empty for none",
+    P("qap_checkpoint", str, "", "checkpoint of a pre-trained GMIQA that joins the stack, empty for none",
       stages=(METAQAP,)),
     P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
     P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
