@@ -1,4 +1,4 @@
-"""The ensemble predicts what its regression predicts; a finished run becomes files that the Scorer takes."""
+"""The scoring model: versions, what it learns in a step, its calibration, and the command that makes it."""
 
 import json
 
@@ -7,108 +7,154 @@ import pandas as pd
 import pytest
 import torch
 
-from gmiqa.baselines.svr import FeatureSVR
+from gmiqa.cli import main
 from gmiqa.data import images, synthetic
-from gmiqa.data.distortions import distort
-from gmiqa.release import fit_types
-from gmiqa.release.bundle import Sizes, fit_with_severity, release
-from gmiqa.score import Scorer
-from gmiqa.score.ensemble import FeatureEnsemble
+from gmiqa.data.distortions import calibration
+from gmiqa.data.pictures import Pictures
+from gmiqa.release import behaviour, calibrate, versions
+from gmiqa.release.judging import LEAST_SEVERITY, Judging, Mixture, regions
 from gmiqa_core import checkpoints, network
-from gmiqa_core.errors import UserError
+from gmiqa_core.local_quality import STEP
+
+CPU = torch.device("cpu")
+SMALL = Mixture(scored=6, contents=3, versions=4, regions=4)
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Twelve contents, each at three qualities: uint8 pictures, scores in [0,1], groups."""
-    made, scores, groups = [], [], []
-    for k, content in enumerate(synthetic.references("embedded", limit=12)):
-        x = images.to_float(images.limit(content.image, 96))[None]
-        for level in (1, 3, 5):
-            made.append((distort(x, "gaussian_blur", level)[0] * 255).round().to(torch.uint8))
-            scores.append(1 - level / 6 + 0.01 * k)
-            groups.append(f"g{k}")
-    return made, np.array(scores), groups
+def contents():
+    return [images.limit(c.image, 110) for c in synthetic.references("embedded", limit=10)]
 
 
 @pytest.fixture(scope="module")
-def fitted(pictures):
-    return FeatureSVR("extended_dct", C=1.0, gamma=0.3, max_side=96).fit(*pictures[:2])
+def made(contents):
+    return versions.make(contents[:6], [(5, 2)] * 6, 64, 3, CPU)
 
 
-def test_the_ensemble_equals_the_regression_it_was_made_from(pictures, fitted, tmp_path):
-    made, scores, _ = pictures
-    expected = np.asarray(fitted.predict(made))
-    ensemble = FeatureEnsemble.fit(fitted, np.zeros(len(made)), expected, scores)
-    predicted = torch.cat([ensemble.regress(images.to_float(picture)[None]) for picture in made]).numpy()
-    np.testing.assert_allclose(predicted, expected, atol=1e-3)
-    ensemble.save(tmp_path / "opinion.safetensors")
-    again = FeatureEnsemble.load(tmp_path / "opinion.safetensors")
-    stacked = torch.cat([again.combine(torch.zeros(1), images.to_float(picture)[None]) for picture in made]).numpy()
-    w = ensemble.tensors["weights"].numpy()
-    np.testing.assert_allclose(stacked, w[0] + w[2] * expected, atol=5e-3)
+@pytest.fixture(scope="module")
+def goal(contents, made):
+    scored = Pictures([images.limit(c, 96) for c in contents[:6]] * 2, torch.linspace(0.2, 0.8, 12), torch.zeros(12))
+    return Judging(scored, made, (scored.quality > 0.5).float(), 64, 3, SMALL)
 
 
-def test_a_foreign_file_is_no_ensemble(tmp_path):
-    path = tmp_path / "opinion.safetensors"
-    path.write_bytes(b"not one")
-    with pytest.raises(UserError, match="opinion.safetensors"):
-        FeatureEnsemble.load(path)
+def test_every_content_has_one_undistorted_version_and_levels_of_its_types(made):
+    assert made.table.shape == (6 * 11, 3)
+    for content, rows in enumerate(made.rows):
+        assert (made.table[rows, 0] == content).all() and made.kind[rows[0]] == 0
+        assert sorted(pd.Series(made.kind[rows[1:]]).value_counts()) == [2] * 5
+        assert len({(made.pictures.heights[r], made.pictures.widths[r]) for r in rows}) == 1
+    assert min(made.pictures.heights.min(), made.pictures.widths.min()) >= 64
+    assert made.share[made.kind == 0].tolist() == [1.0] * 6
+    cell = made.table[5]
+    assert made.lost[5] == pytest.approx(1 - calibration.quality(cell[1:2], cell[2:3])[0])
 
 
-def test_a_finished_run_becomes_files_that_the_scorer_takes(pictures, tmp_path):
-    made, scores, groups = pictures
-    folder = tmp_path / "set"
-    folder.mkdir()
-    names = [f"p{k:02}.png" for k in range(len(made))]
-    for name, picture in zip(names, made, strict=True):
-        images.write(picture, folder / name)
-    pd.DataFrame({"image": names, "score": scores, "group": groups}).to_csv(folder / "scores.csv", index=False)
-    pristine = tmp_path / "pristine"
+def test_the_same_place_is_cut_out_of_all_versions_of_a_content(made):
+    rows = made.rows[2][:3]
+    at, flip = np.array([[0.3, 0.9]] * 3), np.ones(3, int)
+    windows = made.windows(rows, at, flip, 64)
+    for window, row in zip(windows, rows, strict=True):
+        h, w, start = (int(a[row]) for a in (made.pictures.heights, made.pictures.widths, made.pictures.starts))
+        picture = made.pictures.memory[start:start + 3 * h * w].view(3, h, w)
+        top, left = round(0.3 * (h - 64)), round(0.9 * (w - 64))
+        assert torch.equal(window, picture[:, top:top + 64, left:left + 64].flip(-1))
+
+
+def test_a_step_is_a_pure_function_of_its_number(goal):
+    torch.manual_seed(0)
+    model = network.build("quick", branches=("type", "level", "score", "local")).eval()
+    first, again, other = (float(goal(model, step, 0)[0]) for step in (4, 4, 5))
+    assert first == again != other
+
+
+def test_regions_are_where_their_mask_says(goal):
+    x, severity = goal.distorted_in_regions(np.random.default_rng(5))
+    assert x.shape == (4, 3, 64, 64) and severity.shape == (4, 64 // STEP, 64 // STEP)
+    assert 0 <= x.min() and x.max() <= 1 and severity.max() <= 1
+    mask = regions(np.random.default_rng(1), 50, 64, CPU, (0.25, 0.8), (0.001,), ellipses=0.5)
+    assert set(mask.unique().tolist()) <= {0.0, 1.0} or ((mask > 0) & (mask < 1)).float().mean() < 0.01
+    assert 0.03 < mask.mean() < 0.4
+    assert LEAST_SEVERITY < 1
+
+
+def test_everything_asked_is_learned(goal, tmp_path):
+    """On these few pictures every loss falls within some steps."""
+    from gmiqa_core import training
+
+    torch.manual_seed(0)
+    model = network.build("quick", branches=("type", "level", "score", "local"))
+    history = training.train(model, goal, steps=24, lr=3e-3, clip=5.0, folder=tmp_path, log_every=4, precision="fp32")
+    table = history.metrics.pivot_table(index="step", columns="name", values="value")
+    for name in ("scores", "types", "ordinary", "severity", "places"):
+        assert table[name].iloc[-1] < table[name].iloc[0], name
+
+
+def test_sigma_is_scaled_to_the_errors():
+    class Constant(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return torch.full((len(x),), 0.5), torch.full((len(x),), 0.1)
+
+    quality = np.random.default_rng(0).normal(0.5, 0.2, 400)
+    scale = calibrate.sigma_scale(Constant(), [torch.zeros(3, 32, 32, dtype=torch.uint8)] * 400, quality)
+    assert scale == pytest.approx(2.0, rel=0.1)
+
+
+def test_behaviour_of_one_who_knows_and_of_one_who_does_not():
+    some = synthetic.references("embedded", limit=2)
+    known = iter(torch.cat([b.quality for b in synthetic.test_batches(some, types=range(26))]).split(126))
+    kinds = next(synthetic.test_batches(some[:1], types=range(26))).type.numpy()
+    frame = behaviour.cells(lambda x: (100 * next(known).numpy(), kinds), some)
+    found = behaviour.falling(frame)
+    assert found["srocc"] == pytest.approx(1) and found["named"] == 1 and found["rising"] == []
+    assert found["level 5 below original"] == 1 and found["types that follow"] == 25
+    rng = np.random.default_rng(0)
+    blind = behaviour.falling(frame.assign(score=rng.random(len(frame)), named=0))
+    assert abs(blind["srocc"]) < 0.3 and blind["distorted named"] == 0 and blind["falling steps"] < 75
+
+
+def test_a_hit_is_a_place_in_the_distorted_quadrant():
+    some = synthetic.references("embedded", limit=1)
+    clean = next(synthetic.test_batches(some, types=[0])).images[0]
+
+    def worst(picture):
+        changed = (picture - clean).abs().sum(0)
+        row, column = divmod(int(changed.argmax()), changed.shape[1])
+        return column, row
+
+    assert behaviour.quadrants(worst, some)["hit"].mean() > 0.95
+    assert 0.1 < behaviour.quadrants(lambda picture: (5, 5), some)["hit"].mean() < 0.4
+
+
+def test_the_command_makes_a_model_and_then_one_of_all_pictures(contents, tmp_path, capsys):
+    pristine, folder = tmp_path / "pristine", tmp_path / "set"
     pristine.mkdir()
-    for k, content in enumerate(synthetic.references("embedded", limit=10)):
-        images.write(images.limit(content.image, 96), pristine / f"c{k}.png")
-    stage = tmp_path / "run" / "40_fine_tuning"
-    stage.mkdir(parents=True)
-    given = {"data": str(pristine), "dataset": "folder", "dataset_path": str(folder), "csv": str(folder / "scores.csv"),
-             "csv_group": "group", "max_side": 64, "split": "0"}
-    (stage / "run.json").write_text(json.dumps({"parameters": {k: {"value": v} for k, v in given.items()}}))
-    torch.manual_seed(0)
-    checkpoints.save(network.build("tiny", statistics=True), stage / "finetuned.safetensors")
-    tables = release(tmp_path / "run", tmp_path / "out", sizes=Sizes(regression=300, types=60, local_quality=2))
-    assert set(tables["metrics"]["method"]) == {"released stack", "network alone", "regression alone"}
-    assert tables["sigma"]["n"].sum() == len(tables["predictions"]) and len(tables["types"]) == 2
-    assert tables["unnamed"]["n"].sum() == len(tables["predictions"])
-    assert tables["unnamed"]["called none of these"].between(0, 1).all()
-    scorer = Scorer(tmp_path / "out" / "model.safetensors", "cpu")
-    score = scorer.score(folder / names[0])
-    assert 0 <= score.quality <= 100 and score.sigma > 0 and np.isfinite(score.percentile)
-    assert scorer.quality_map(folder / names[0]).values.shape == scorer.quality_map(made[0]).values.shape
-
-
-def test_training_the_type_branch_again_leaves_scores_as_they_are(tmp_path):
-    torch.manual_seed(0)
-    model = network.build("tiny", statistics=True, type_layers=1).eval()
-    contents = synthetic.references("embedded", limit=10)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    x = next(synthetic.test_batches(contents[:1], types=range(26), levels=[4], crop=128))
-    misses = [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
-    fit_types.refit(model, contents, [contents[0].image], 128, seed=0, count=150, folder=tmp_path)
-    misses += [torch.nn.functional.cross_entropy(model.classify(model.nodes(x.images)), x.type).item()]
-    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"type_branch", "classifier", "level_branch"} and misses[1] < misses[0], (moved, misses)
-
-
-def test_a_regression_learns_from_distorted_pictures_that_they_are_worse(pictures):
-    made, scores, _ = pictures  # blurred ones: noise is nothing that their scores say anything about
-    contents = synthetic.references("embedded", limit=6)
-    svr = FeatureSVR("extended_dct", C=3.0, gamma=0.3, max_side=512)
-    fit_with_severity(svr, made, scores, contents[:4], seed=0, count=240)
-    clean, noisy = (torch.stack([next(synthetic.test_batches([c], types=kind, levels=[5])).images[0, :, :256, :256]
-                                 for c in contents[4:]]) for kind in ([0], ["white_noise"]))
-    assert np.mean(svr.predict(list(noisy))) < np.mean(svr.predict(list(clean))) - 0.1
-
-
-def test_a_run_without_fine_tuning_is_refused(tmp_path):
-    with pytest.raises(UserError, match="40_fine_tuning"):
-        release(tmp_path, tmp_path)
+    folder.mkdir()
+    rows = []
+    for k, content in enumerate(contents):
+        images.write(content, pristine / f"c{k}.png")
+        for j in range(5):
+            name = f"p{k}{j}.png"
+            images.write((content.float() * (0.4 + 0.15 * j)).clamp(0, 255).to(torch.uint8), folder / name)
+            rows.append({"image": name, "score": 0.1 + 0.2 * j, "group": f"g{k}", "subset": "ab"[k % 2],
+                         "split": "test" if k == 9 else "train"})
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    given = {"data": pristine, "dataset": "folder", "dataset_path": folder, "csv": folder / "scores.csv",
+             "csv_group": "group", "csv_subset": "subset", "csv_split": "split", "split": "official", "max_side": 96,
+             "preset": "lite", "finetune_crop": 64, "finetune_epochs": 0, "finetune_steps": 2, "finetune_batch": 6,
+             "precision": "fp32", "run": tmp_path / "run"}
+    command = ["bundle", *(f"-p={name}={value}" for name, value in given.items()), "--target", "a set"]
+    assert main([*command, "--everything"]) == 2
+    assert "calibration.json" in capsys.readouterr().err
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "map hits" in said and "90 % interval holds" in said
+    facts = json.loads((tmp_path / "run" / "calibration.json").read_text())
+    model, meta = checkpoints.load(tmp_path / "run" / "model.safetensors")
+    assert meta["sigma_scale"] == facts["sigma_scale"] and meta["data"]["pictures"] < 45
+    assert main([*command, "--everything", "-o", str(tmp_path / "all")]) == 0
+    _, shipped = checkpoints.load(tmp_path / "all" / "model.safetensors")
+    assert shipped["data"]["pictures"] == 50 and shipped["temperature"] == facts["temperature"]
+    assert shipped["target"] == "mean opinion of a set's viewers"

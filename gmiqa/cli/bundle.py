@@ -1,4 +1,4 @@
-"""gmiqa bundle RUN: make the model that `score` uses from a finished run, and print what it is worth."""
+"""gmiqa bundle params/bundled.yaml: make the model that `score` uses, and print what it is worth."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from pathlib import Path
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """The arguments of `bundle`."""
-    parser = subparsers.add_parser("bundle", help="make the scoring model from a finished run", description=(
-        "Stacks the network of RUN's fine-tuning with a regression on hand-crafted features, trains the network of the "
-        "quality map, calibrates and writes all of them; then opens the test part once and prints the metrics."))
-    parser.add_argument("run", type=Path, help="folder of a finished run, such as outputs/bundled")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: inside the package)")
+    parser = subparsers.add_parser("bundle", help="make the scoring model", description=(
+        "Trains one network on human scores and on distorted pictures, calibrates and writes it; then opens the test "
+        "part once and prints the metrics. A command that was stopped continues."))
+    parser.add_argument("params", nargs="*", metavar="YAML", help="parameter files, later ones winning")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="one parameter, over the files")
+    parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: the run's own)")
     parser.add_argument("--target", default="", help="name of the data set, for a folder with a CSV")
-    parser.add_argument("--cache", type=Path, help="folder that keeps hand-crafted features")
+    parser.add_argument("--everything", action="store_true",
+                        help="learn from all pictures, the test part included, with the calibration of the earlier run")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out `bundle`."""
-    from gmiqa.release.bundle import release
-    from gmiqa.score.scorer import BUNDLED
+    import torch
 
-    folder = args.output or BUNDLED.parent
-    tables = release(args.run, folder, args.cache, args.target)
-    for name in ("metrics", "paired", "sigma", "types", "unnamed"):
-        print(f"\n{name}\n" + tables[name].to_string(index=name == "sigma", float_format="{:.4f}".format))
+    from gmiqa.release.bundle import release
+    from gmiqa.settings import load, parse_overrides
+
+    p = load(*args.params, overrides=parse_overrides(args.p))
+    folder = Path(p.run)
+    output = args.output or folder
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if p.device == "auto" else p.device
+    tables = release(p, folder, output, args.target, device, args.everything)
     for name, table in tables.items():
-        table.to_csv(args.run / f"release_{name}.csv", index=name == "sigma")
-    print(f"\n{folder / 'model.safetensors'}")
+        table.to_csv(folder / f"release_{name}.csv", index=name in ("sigma", "behaviour"))
+        if name != "predictions":
+            print(f"\n{name}\n" + table.to_string(index=name in ("sigma", "behaviour")))
+    print(f"\n{output / 'model.safetensors'}")
     return 0
