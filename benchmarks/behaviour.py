@@ -45,7 +45,7 @@ def main() -> None:
     print(f"of {len(behaviour.ORDERED)} types whose levels are severities, level 5 does not score below level 1 for "
           f"{', '.join(found['rising']) or 'none'}; a level scores below the one before it in "
           f"{found['falling steps']} of {found['steps']} steps")
-    hits = behaviour.quadrants(lambda picture: scorer.quality_map(picture).worst, contents)
+    hits = behaviour.quadrants(lambda images: [scorer.quality_map(picture).worst for picture in images], contents)
     by_type = hits.groupby("type")["hit"].mean()
     print(f"the map's worst place lies in the distorted quadrant in {hits['hit'].mean():.1%} of {len(hits)}; "
           f"below half: {', '.join(by_type.index[by_type < 0.5]) or 'none'}")

@@ -56,20 +56,21 @@ def falling(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def quadrants(worst: Callable[[Tensor], tuple[int, int]], contents: Sequence[Any],
+def quadrants(worst: Callable[[Tensor], Sequence[tuple[int, int]]], contents: Sequence[Any],
               device: str | torch.device = "cpu") -> pd.DataFrame:
-    """Whether the worst place (x, y) of a picture (3,h,w) lies in its distorted quadrant, for each content and type."""
+    """Whether the worst places (x, y) of pictures (n,3,h,w) lie in their distorted quadrant, for each content and type.
+    """
     hits = []
     for number, content in enumerate(contents):
         x = next(synthetic.test_batches([content], types=[0], device=device)).images
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
-        for kind in TYPES:
-            place = (number + kind.id) % 4
-            top, left = height * (place // 2), width * (place % 2)
-            spoiled = x.clone()
-            spoiled[..., top: top + height, left: left + width] = distort(x, kind.name, 5)[
-                ..., top: top + height, left: left + width]
-            column, row = worst(spoiled[0])
+        x = x.expand(len(TYPES), -1, -1, -1)
+        spoiled, strong = x.clone(), distort(x, [kind.id for kind in TYPES], 5)
+        corners = [(height * (place // 2), width * (place % 2)) for place in ((number + k.id) % 4 for k in TYPES)]
+        for k, (top, left) in enumerate(corners):
+            inside = (k, slice(None), slice(top, top + height), slice(left, left + width))
+            spoiled[inside] = strong[inside]
+        for kind, (top, left), (column, row) in zip(TYPES, corners, worst(spoiled), strict=True):
             hits.append({"content": number, "type": kind.title,
                          "hit": top <= row < top + height and left <= column < left + width})
     return pd.DataFrame(hits)

@@ -26,8 +26,9 @@ from gmiqa.release import behaviour, calibrate, versions
 from gmiqa.release.judging import Judging, Mixture
 from gmiqa.release.tables import tables
 from gmiqa_core import checkpoints, training
+from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError
-from gmiqa_core.prediction import predict
+from gmiqa_core.shapes import by_shape
 
 CELLS = 25, 2  # types of a pristine picture's versions, and levels of each
 PHOTOGRAPH_CELLS = 4, 1  # of a photograph's: those of the better half have versions, too
@@ -127,28 +128,28 @@ def measured(p: Any, model: Any, parts: Parts) -> tuple[dict[str, Any], dict[str
         assert said.types is not None
         return 100 * said.mu.cpu().numpy(), said.types.argmax(-1).cpu().numpy()
 
-    def worst(picture: Tensor) -> tuple[int, int]:
-        places = calibrate.judged(model, picture[None], p.max_side).places
+    def worst(pictures: Tensor) -> list[tuple[int, int]]:
+        places = calibrate.judged(model, pictures, p.max_side).places
         assert places is not None
-        row, column = divmod(int(places[0].argmax()), places.shape[2])
-        return (int((column + 0.5) * picture.shape[2] / places.shape[2]),
-                int((row + 0.5) * picture.shape[1] / places.shape[1]))
+        rows, columns = places.shape[1:]
+        found = (divmod(int(k), columns) for k in places.flatten(1).argmax(1))
+        return [(int((x + 0.5) * pictures.shape[3] / columns), int((y + 0.5) * pictures.shape[2] / rows))
+                for y, x in found]
 
     falls = behaviour.falling(behaviour.cells(judge, parts.held, device))
     hits = behaviour.quadrants(worst, parts.held[:24], device)
-    scores = predict(model, test.pictures)
-    none = called_none(model, test, p.max_side)
+    mu, sigma, none = scored(model, test, p.max_side)
     made = {"types": types, "behaviour": pd.DataFrame([{**falls, "map hits": hits["hit"].mean(), "maps": len(hits)}]).T,
             "places": hits.groupby("type")["hit"].mean().rename("hit").reset_index(),
-            **tables(parts.dataset.table.iloc[parts.rows[2]], scores.mu, scale * scores.sigma, none)}
+            **tables(parts.dataset.table.iloc[parts.rows[2]], mu, scale * sigma, none)}
     return {"sigma_scale": scale, "temperature": heat}, made
 
 
-def called_none(model: Any, test: Pictures, side: int) -> np.ndarray:
-    """Which of these photographs are called `none of these`."""
-    named = []
-    for picture in test.pictures:
-        types = calibrate.judged(model, picture[None].float() / 255, side).types
-        assert types is not None
-        named.append(int(types[0].argmax()) == 0)
-    return np.array(named)
+def scored(model: Any, pictures: Pictures, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """mu, sigma, and whether it is called `none of these`, of each picture."""
+    rows = np.zeros((3, len(pictures)))
+    for index, stacked in by_shape(pictures.pictures, calibrate.CHUNK):
+        said = calibrate.judged(model, to_float(stacked), side)
+        assert said.types is not None
+        rows[:, index] = torch.stack([said.mu, said.sigma, (said.types.argmax(-1) == 0).float()]).cpu()
+    return rows[0], rows[1], rows[2] > 0

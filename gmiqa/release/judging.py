@@ -48,6 +48,7 @@ class Mixture:
     ordinary: float = 0.1
     severity: float = 0.05
     places: float = 0.5
+    undistorted: float = 0.3  # of an undistorted version among the others, when it is named
 
 
 @dataclass
@@ -124,7 +125,9 @@ class Judging:
                       for column in (self.versions.kind, self.versions.lost))
         none = F.cross_entropy(logits[:scored], kind.new_zeros(scored), reduction="none")
         mu, sigma = (x.flatten() for x in model.level(V[scored:, None]))
-        return {"types": m.types * F.cross_entropy(logits[scored:], kind),
+        weights = torch.where(kind == 0, m.undistorted, 1.0)
+        named = F.cross_entropy(logits[scored:], kind, reduction="none")
+        return {"types": m.types * (named * weights).sum() / weights.sum(),
                 "ordinary": m.ordinary * (none * good).sum() / good.sum().clamp(min=1),
                 "severity": m.severity * level_loss("kl", mu, sigma, lost.float(), torch.full_like(mu, 0.05))}
 

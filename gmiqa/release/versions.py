@@ -21,7 +21,7 @@ from gmiqa.data.synthetic.pristine import at_least
 from gmiqa.runs.progress import Progress
 from gmiqa_core.shapes import by_shape
 
-TOGETHER = 128  # pictures distorted at a time
+TOGETHER = 64  # pictures distorted at a time
 SHRUNK = (0, 0.94, 0.88)  # half of the contents are shrunk after the distortion, as large pictures are before scoring
 
 
@@ -66,15 +66,18 @@ def make(contents: Sequence[Tensor], counts: Sequence[tuple[int, int]], side: in
     sources = [at_least(content, int(np.ceil(side / (end or 1)) + bool(end))).to(device)
                for content, end in zip(contents, ends, strict=True)]
     rows = [(i, *cell) for i in range(len(contents)) for cell in cells_of(i, *counts[i], seed)]
-    order = sorted(range(len(rows)), key=lambda k: (rows[k][1:], tuple(sources[rows[k][0]].shape), rows[k][0]))
+    order = sorted(range(len(rows)), key=lambda k: (rows[k][1:], ends[rows[k][0]], rows[k][0]))
     made: list[Tensor | None] = [None] * len(rows)
     progress = Progress(label, len(rows))
     for members, pictures in by_shape((sources[rows[k][0]] for k in order), TOGETHER):
         chosen = [order[m] for m in members]
         kind, level = np.array([rows[k][1:] for k in chosen]).T
         seeds = [int(np.random.default_rng((seed, 13, k)).integers(2**62)) for k in chosen]
-        for k, picture in zip(chosen, distorted(pictures, kind, level, seeds), strict=True):
-            end = ends[rows[k][0]]
-            made[k] = shrunk(picture[None], round(end * max(picture.shape[1:])))[0] if end else picture.clone()
+        pictures, end = distorted(pictures, kind, level, seeds), ends[[rows[k][0] for k in chosen]]
+        for value in np.unique(end):
+            same = np.flatnonzero(end == value)
+            small = shrunk(pictures[same], round(value * max(pictures.shape[2:])))
+            for place, picture in zip(same, small, strict=True):
+                made[chosen[place]] = picture.clone()
         progress.update(len(chosen))
     return Versions(Packed(made, device), np.array(rows))  # type: ignore[arg-type]
