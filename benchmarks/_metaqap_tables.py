@@ -15,10 +15,9 @@ from gmiqa.experiments.stacking import Stack
 from gmiqa_core.errors import UserError
 
 
-def report(work: Path, members: Sequence[str], train: Pictures, test: Pictures, bootstrap: int) -> None:
+def report(everything: pd.DataFrame, work: Path, members: Sequence[str], train: Pictures, test: Pictures,
+           bootstrap: int) -> None:
     """Stack the members that are there, and print what they, the stack and its parts reach."""
-    everything = gathered(work)
-    everything.to_csv(work / "predictions.csv", index=False)
     unseen, in_sample, tested = (wide(everything, part, column, pictures) for part, column, pictures in (
         ("train", "prediction", train), ("train", "in_sample", train), ("test", "prediction", test)))
     stacked = [name for name in members if name in unseen]
@@ -54,11 +53,15 @@ def report(work: Path, members: Sequence[str], train: Pictures, test: Pictures, 
 
 
 def gathered(work: Path) -> pd.DataFrame:
-    """All predictions in the work folder, long: member, id, part, prediction, in_sample."""
+    """All predictions in the work folder, in one table that is written there, too: part, id, prediction, in_sample,
+    member. Such a table of another machine can be laid into `predictions` as it is."""
     files = sorted((work / "predictions").glob("*.csv"))
     if not files:
         raise UserError(f"no member was fitted: {work / 'predictions'} is empty")
-    return pd.concat([pd.read_csv(file, dtype={"id": str}) for file in files]).drop_duplicates(["member", "id", "part"])
+    table = pd.concat([pd.read_csv(file, dtype={"id": str}) for file in files])
+    table = table.drop_duplicates(["member", "id", "part"])
+    table.to_csv(work / "predictions.csv", index=False)
+    return table
 
 
 def wide(long: pd.DataFrame, part: str, column: str, pictures: Pictures) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def main() -> None:
               f"{time.monotonic() - args.begin:.0f} s", flush=True)
         same_work(args, len(train), len(test))
         fit = partial(fit_member, dataset=dataset, train=train, test=test, args=args)
-        names = dict.fromkeys((*args.members, *args.compare))
-        wanted = [name for name in names if not predictions(args, name).exists()]
+        wanted = [name for name in in_order(args.members, args.compare) if not predictions(args, name).exists()]
         side_by_side([partial(fit, name) for name in wanted], args.jobs)
-        tables.report(args.work, args.members, train, test, args.bootstrap)
+        everything = tables.gathered(args.work)
+        if args.bootstrap:
+            tables.report(everything, args.work, args.members, train, test, args.bootstrap)
     except UserError as error:
         raise SystemExit(str(error)) from None
     print(f"{time.monotonic() - args.begin:.0f} s in all, {args.jobs} processes, seed 0")
@@ -90,7 +92,7 @@ def arguments() -> argparse.Namespace:
     add("--lr", type=float, default=5e-4)
     add("--pretrain-steps", type=int, default=300)
     add("--folds", type=int, default=3)
-    add("--bootstrap", type=int, default=1000)
+    add("--bootstrap", type=int, default=1000, help="resamples behind an interval; 0: predictions only, no table")
     add("--device", default="cpu")
     add("--jobs", type=int, default=1, help="members fitted side by side; they share the decoded pictures")
     add("--minutes", type=float, default=float("inf"), help="members that are not done by then are left out")
@@ -100,6 +102,12 @@ def arguments() -> argparse.Namespace:
     args.begin = time.monotonic()
     args.deadline = args.begin + 60 * args.minutes
     return args
+
+
+def in_order(members: Sequence[str], compare: Sequence[str]) -> list[str]:
+    """Every member, and right after it what is compared with it."""
+    places = {name: place for place, name in reversed(list(enumerate(members)))}
+    return sorted(dict.fromkeys((*members, *compare)), key=lambda name: places.get(name.split("/")[0], len(members)))
 
 
 def same_work(args: argparse.Namespace, train: int, test: int) -> None:
@@ -140,6 +148,8 @@ def fit_member(name: str, dataset: datasets.Dataset, train: Pictures, test: Pict
     begin = time.monotonic()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // args.jobs))
     try:
+        if begin > args.deadline:
+            raise UserError("no time left")
         member, there = member_of(name, dataset, args), train.on(args.device)
         folded = out_of_fold([member], there, args.folds, units(train.facts))
         parts = [pd.DataFrame({"part": "train", "id": train.facts["id"], "prediction": folded.table[name],
