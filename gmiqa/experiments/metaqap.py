@@ -78,7 +78,7 @@ class Recipe:
         shown = lines(f"fine-tuning {name}") if steps >= TALKATIVE else None
 
         def report(step: int, steps: int, values: dict[str, float]) -> None:
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > self.deadline and step < steps:
                 raise UserError(f"{name}: no time left at step {step} of {steps}")
             if shown:
                 shown(step, steps, values)
