@@ -41,7 +41,7 @@ class ScoreTraining:
 
 
 def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,
-             evaluate: training.Evaluate | None = None, synthetic: Callable[..., Any] | None = None,
+             evaluate: training.Evaluate | None = None, synthetic: training.TwoPart | None = None,
              teacher: Any = None, workers: int = 1, accumulate: int = 1, seed: int = 0,
              **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
@@ -89,29 +89,36 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
 
 
 @dataclass
-class Objective:
+class Objective(training.TwoPart):
     """Loss of one micro-batch: scores of the target set, or in a `share` of them L_type + lambda L_level on graphs."""
 
     draw: Callable[[int], Target]
     loss: str = "nll"
-    synthetic: Callable[[Any, int, int], tuple[Tensor, Any]] | None = None
+    synthetic: training.TwoPart | None = None
     share: float = 0.0
     accumulate: int = 1
     scale: float = 1.0
     bank: Tensor | None = None
     teacher: Any = None
 
-    def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        if self.bank is not None and step % BANK_EVERY == 0:
-            model.fill_bank(self.bank)
-        k = step * self.accumulate + micro
+    def inputs(self, step: int, micro: int) -> tuple[Target | None, Any, bool]:
+        """Pictures of the target set or of the graphs, and whether the bank is filled anew before."""
+        k, fill = step * self.accumulate + micro, self.bank is not None and step % BANK_EVERY == 0
         before = math.floor(k * self.share)  # synthetic micro-batches so far
         if self.synthetic is not None and math.floor((k + 1) * self.share) > before:
-            loss, values = self.synthetic(model, before, 0)
+            return None, self.synthetic.inputs(before, 0), fill
+        return self.draw(k - before), None, fill
+
+    def outcome(self, model: GMIQA, inputs: tuple[Target | None, Any, bool]) -> tuple[Tensor, dict[str, Any]]:
+        target, graphs, fill = inputs
+        if fill:
+            model.fill_bank(self.bank)  # type: ignore[arg-type]
+        if target is None:
+            loss, values = self.synthetic.outcome(model, graphs)  # type: ignore[union-attr]
             values = {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
             return self._taught(model, loss, values)
         device = next(model.parameters()).device
-        target = Target(*(upload(part, device) for part in self.draw(k - before)))
+        target = Target(*(upload(part, device) for part in target))
         mu, sigma = model(to_float(target.images))
         loss = score_loss(self.loss, mu, sigma, target, self.scale)
         values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean()}

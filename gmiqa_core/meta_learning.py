@@ -134,7 +134,7 @@ def squared_error(model: Any, batch: Any) -> Tensor:
 
 
 @dataclass
-class MetaObjective:
+class MetaObjective(training.TwoPart):
     """Query loss of one task: micro-batch `micro` of outer step `step` (with several processes, tasks[rank::world]).
 
     pool      synthetic.Pool or RecordPool: task(step, type, support, query) -> two batches with disjoint contents
@@ -153,27 +153,33 @@ class MetaObjective:
         kind = self.types[order[micro % len(order)]]
         return self.pool.task(step * self.tasks + micro, int(kind), self.support, self.query)
 
-    def __call__(self, model: MetaLearner, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        support, query = self.task(step, micro)
+    def inputs(self, step: int, micro: int) -> tuple[Any, Any, bool]:
+        return *self.task(step, micro), step % DROP_EVERY == 0
+
+    def outcome(self, model: MetaLearner, inputs: tuple[Any, Any, bool]) -> tuple[Tensor, dict[str, Any]]:
+        support, query, measured = inputs
         adapted, before = model.inner_loop(support)
         loss = squared_error(adapted, query)
         values = {"support_loss": before, "query_loss": loss}
-        if step % DROP_EVERY == 0:
+        if measured:
             with torch.no_grad():
                 values["support_drop"] = 1 - squared_error(adapted, support) / before
         return loss, values
 
 
 @dataclass
-class PlainObjective:
+class PlainObjective(training.TwoPart):
     """The same network trained without tasks: squared error on mixed types, `batch` pictures a micro-batch."""
 
     pool: Any
     batch: int
     tasks: int = 5
 
-    def __call__(self, model: nn.Module, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        return squared_error(model, self.pool.batch(step * self.tasks + micro, self.batch)), {}
+    def inputs(self, step: int, micro: int) -> Any:
+        return self.pool.batch(step * self.tasks + micro, self.batch)
+
+    def outcome(self, model: nn.Module, inputs: Any) -> tuple[Tensor, dict[str, Any]]:
+        return squared_error(model, inputs), {}
 
 
 def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps: int, lr: float, folder: str | Path,

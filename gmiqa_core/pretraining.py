@@ -29,7 +29,7 @@ LEVEL_TARGETS = ("severity", "raw")
 
 
 @dataclass
-class GraphObjective:
+class GraphObjective(training.TwoPart):
     """Loss of one micro-batch: `batch` pictures for each of anchor, positive and negative, in batch // N graphs of N
     pictures, N drawn from `sizes` (a network trained on one N alone never saw the graph of one that a score uses).
 
@@ -68,7 +68,7 @@ class GraphObjective:
         if not self.sizes or min(self.sizes) < 1:
             raise UserError(f"graph sizes {list(self.sizes)}: expected one or more numbers of nodes, each at least 1.")
 
-    def draw(self, step: int, micro: int = 0) -> tuple[Batch, Batch | None, int]:
+    def inputs(self, step: int, micro: int = 0) -> tuple[Batch, Batch | None, int]:
         """The pictures of anchors, positives and negatives, in this order; those of mixed types, if a term needs them;
         and N. A pure function of (step, micro)."""
         k = step * self.accumulate + micro
@@ -79,8 +79,8 @@ class GraphObjective:
         mixed = self.pool.batch(k * most, self.mixed) if wanted else None
         return Batch.cat(part for role in zip(*triplets, strict=True) for part in role), mixed, n
 
-    def __call__(self, model: GMIQA, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        batch, mixed, n = self.draw(step, micro)
+    def outcome(self, model: GMIQA, inputs: tuple[Batch, Batch | None, int]) -> tuple[Tensor, dict[str, Any]]:
+        batch, mixed, n = inputs
         device = next(model.parameters()).device
         batch, plain = batch.to(device), (mixed or batch).to(device)
         together = torch.cat([batch.images, plain.images]) if mixed else batch.images

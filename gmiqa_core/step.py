@@ -65,10 +65,10 @@ def move_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> 
         average[name].copy_(state[name])
 
 
-def gradients(model: nn.Module, objective: Any, key: tuple[int, int], accumulate: int, ranks: Ranks,
-              params: list[nn.Parameter], autocast: Callable[[], Any]) -> dict[str, list[Any]]:
+def gradients(model: nn.Module, run: Callable[[int, int], tuple[Tensor, Any]], key: tuple[int, int], accumulate: int,
+              ranks: Ranks, params: list[nn.Parameter]) -> dict[str, list[Any]]:
     """Gradients of step key = (seed, step), summed over the processes; returns what this process's micro-batches gave
-    to log, still on the device."""
+    to log, still on the device. run(step, micro) is a forward and backward pass, see recorded."""
     buffers = list(model.buffers()) if accumulate > 1 else []
     floats, counters = ([b for b in buffers if b.is_floating_point() == kind] for kind in (True, False))
     start, counted = [b.clone() for b in floats], [b.clone() for b in counters]
@@ -79,9 +79,7 @@ def gradients(model: nn.Module, objective: Any, key: tuple[int, int], accumulate
             if now:
                 torch._foreach_copy_(now, before)
         seed_everything(*key, micro)
-        with autocast():
-            loss, extra = objective(model, key[1], micro)
-        (loss / accumulate).backward()
+        loss, extra = run(key[1], micro)
         for name, metric in {"loss": loss, **extra}.items():
             values.setdefault(name, []).append(metric.detach() if isinstance(metric, Tensor) else metric)
         if floats:

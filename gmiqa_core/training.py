@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
+from gmiqa_core.recorded import Card, Recorded, usual
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
 from gmiqa_core.step import gradients, grouped, keep_memory, move_average
 
@@ -35,6 +36,23 @@ class Objective(Protocol):
     """Loss of one micro-batch and what to log; its data must be a pure function of (step, micro)."""
 
     def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, Mapping[str, Any]]: ...
+
+
+class TwoPart:
+    """An objective whose data and computation are apart, so that a card can record the computation (see recorded).
+
+    inputs(step, micro)       what a micro-batch draws: nested tuples and batches of tensors and plain values
+    outcome(model, inputs)    its loss and what to log: nothing else may decide what is computed
+    """
+
+    def inputs(self, step: int, micro: int) -> Any:
+        raise NotImplementedError
+
+    def outcome(self, model: Any, inputs: Any) -> tuple[Tensor, dict[str, Any]]:
+        raise NotImplementedError
+
+    def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.outcome(model, self.inputs(step, micro))
 
 
 @dataclass
@@ -116,7 +134,13 @@ class _Trainer:
         self.pending: list[dict[str, float]] = []  # steps since the last log, as numbers
         self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # steps still on the device
         self.rows: list[tuple[int, str, str, float, float]] = []
+        self.run_pass = self._pass()
         self.begin = time.monotonic()
+
+    def _pass(self) -> Callable[[int, int], tuple[Tensor, Any]]:
+        parts = self.model, self.objective, self.loop.accumulate, self._autocast
+        recordable = self.device.type == "cuda" and isinstance(self.objective, TwoPart)
+        return Recorded(*parts, Card()) if recordable and self.loop.compile == "auto" else usual(*parts)
 
     def run(self) -> History:
         if self.loop.resume == "auto" and self.last_path.exists():
@@ -146,8 +170,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
-        values = gradients(self.model, self.objective, (loop.seed, self.step), loop.accumulate, self.ranks, self.params,
-                           self._autocast)
+        values = gradients(self.model, self.run_pass, (loop.seed, self.step), loop.accumulate, self.ranks, self.params)
         norm = torch.nn.utils.clip_grad_norm_(self.params, loop.clip or math.inf)
         self.optimizer.step()
         self.step += 1

@@ -1,6 +1,7 @@
 """The 25 distortions: properties that every one has, and values worked out by other means (scipy, Pillow, by hand)."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from PIL import Image
 from scipy import interpolate, ndimage, stats
 
-from gmiqa.data.distortions import GROUPS, TYPES, calibration, colourspaces, distort, filters, stretch_range, type_id
+from gmiqa.data.distortions import (
+    GROUPS, TYPES, calibration, checksum, codec_process, colourspaces, distort, filters, stretch_range, type_id,
+)  # fmt: skip
 from gmiqa.data.distortions.reference_metric import haarpsi
 from gmiqa.data.distortions.tone import quantisation
 
@@ -24,6 +27,31 @@ def picture(h=40, w=56, seed=0):
     planes = [np.sin(x * (1 + c) + seed) + np.cos(y * (2 - c / 2)) + (x + y > 2 + c / 3) for c in range(3)]
     image = np.stack(planes) + 0.15 * rng.standard_normal((3, h, w))
     return stretch_range(torch.from_numpy(image).float()[None])
+
+
+def test_threads_pass_jpeg2000_to_other_processes_and_get_the_same_pictures():
+    x, levels = torch.cat([picture(64, 80, seed) for seed in range(6)]), torch.tensor([1, 2, 3, 4, 5, 1])
+    here = distort(x, "jpeg2000", levels)
+    assert not codec_process._idle
+    with ThreadPoolExecutor(2) as threads:
+        there = list(threads.map(lambda i: distort(x[i : i + 1], "jpeg2000", levels[i].item()), range(6)))
+        assert torch.equal(torch.cat(there), here)
+        assert 1 <= len(codec_process._idle) <= 2
+        for process in codec_process._idle:
+            process.kill()
+            process.wait()
+        again = threads.submit(distort, x[:1], "jpeg2000", 1).result()  # a killed one is noticed
+        assert torch.equal(again, here[:1])
+    codec_process._end()
+    assert not codec_process._idle
+
+
+@pytest.mark.parametrize("type", RANDOM)
+def test_a_known_checksum_gives_the_same_picture(type):
+    x = torch.cat([picture(), picture(seed=1)])
+    wanted = distort(x, type, 3, [4, 5])
+    assert torch.equal(distort(x, type, 3, [4, 5], checksums=[checksum(i) for i in x]), wanted)
+    assert not torch.equal(distort(x, type, 3, [4, 5], checksums=[1, 2]), wanted)
 
 
 def plain(image, type, level, **options):

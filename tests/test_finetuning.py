@@ -13,7 +13,7 @@ from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Reference
 from gmiqa.experiments.size_effect import size_effect
-from gmiqa_core import finetuning, losses, network, prediction, resume
+from gmiqa_core import finetuning, losses, network, prediction, resume, training
 from gmiqa_core.batch import random_window
 from gmiqa_core.errors import UserError
 
@@ -29,11 +29,19 @@ def pictures(n: int = 12, side: int = 40) -> Pictures:
     return Pictures(made, quality, torch.zeros(n))
 
 
-def synthetic(model, step, micro):
+class Synthetic(training.TwoPart):
     """Stand-in for the graph objective: reaches the type and level branch."""
-    V = model.nodes(torch.rand(2, 3, 32, 32))
-    mu, sigma = model.level(V)
-    return mu.square().mean() + sigma.mean() + model.classify(V).square().mean(), {"active": 1.0}
+
+    def inputs(self, step, micro):
+        return torch.rand(2, 3, 32, 32)
+
+    def outcome(self, model, inputs):
+        V = model.nodes(inputs)
+        mu, sigma = model.level(V)
+        return mu.square().mean() + sigma.mean() + model.classify(V).square().mean(), {"active": mu.mean()}
+
+
+synthetic = Synthetic()
 
 
 @pytest.fixture

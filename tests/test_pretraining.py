@@ -78,8 +78,8 @@ def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
     objective = GraphObjective(Toy(), sizes=(1, 4), batch=8, mixed=16, classify_weight=1.0)
     seen = set()
     for step in range(8):
-        batch, mixed, n = objective.draw(step)
-        again = objective.draw(step)
+        batch, mixed, n = objective.inputs(step)
+        again = objective.inputs(step)
         assert torch.equal(batch.images, again[0].images) and torch.equal(mixed.images, again[1].images)
         assert len(mixed) == 16 and len(mixed.type.unique()) > 2
         seen.add(n)
@@ -87,12 +87,12 @@ def test_a_draw_is_a_pure_function_of_its_step_and_holds_graphs_of_one_type():
         assert roles.shape == (3, 8 // n, n) and bool((roles == roles[..., :1]).all())
         assert torch.equal(roles[0], roles[1]) and not (roles[0] == roles[2]).any()
     assert seen == {1, 4}
-    assert not torch.equal(objective.draw(0)[0].images, objective.draw(1)[0].images)
+    assert not torch.equal(objective.inputs(0)[0].images, objective.inputs(1)[0].images)
 
 
 def test_micro_batches_of_a_step_are_new_ones():
     objective = GraphObjective(Toy(), sizes=(2,), batch=4, accumulate=2, mixed=48)
-    drawn = [objective.draw(step, micro)[0].images for step in (0, 1) for micro in (0, 1)]
+    drawn = [objective.inputs(step, micro)[0].images for step in (0, 1) for micro in (0, 1)]
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
@@ -115,11 +115,10 @@ def test_detached_pairs_leave_the_gradient_to_the_anchor():
     model, x = tiny().eval(), {}
     for detach in (False, True):
         objective = GraphObjective(Toy(), sizes=(4,), batch=4, detach_pairs=detach, margin=10.0, mixed=48)
-        batch, mixed, _ = objective.draw(0)
+        batch, mixed, _ = objective.inputs(0)
         assert mixed is None, "no term wants mixed pictures"
-        objective.draw = lambda *a, b=batch: (b, None, 4)
         batch.images.requires_grad_()
-        x[detach] = torch.autograd.grad(objective(model, 0, 0)[0], batch.images)[0]
+        x[detach] = torch.autograd.grad(objective.outcome(model, (batch, None, 4))[0], batch.images)[0]
     anchor = slice(0, 4)
     assert x[False][4:].any() and not x[True][4:].any() and x[True][anchor].any()
 
@@ -132,7 +131,7 @@ def test_raw_levels_are_asked_for_on_the_scale_1_to_5():
 
 def edge_gradient(model, n, objective):
     """Share of the edge builder in the type loss's gradient on what makes codes of nodes; off-diagonal entries of A."""
-    batch, _, _ = objective.draw(0)
+    batch, _, _ = objective.inputs(0)
     V = model.train().nodes(batch.images).view(3, -1, n, model.config["node_width"])
     E = model.edges(V)
     triplet_loss(model.type_code(V, E), 100.0)[0].backward()

@@ -4,7 +4,7 @@
     blurred = distort(images, "lens_blur", level=3)
 """
 
-from gmiqa.data.distortions.apply import LEVELS, distort, every_level, stretch_range
+from gmiqa.data.distortions.apply import LEVELS, checksum, distort, every_level, stretch_range
 from gmiqa.data.distortions.table import GROUPS, TYPES, Type, type_id
 
-__all__ = ["GROUPS", "LEVELS", "TYPES", "Type", "distort", "every_level", "stretch_range", "type_id"]
+__all__ = ["GROUPS", "LEVELS", "TYPES", "Type", "checksum", "distort", "every_level", "stretch_range", "type_id"]

@@ -24,7 +24,8 @@ def stretch_range(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0, stretch: bool = True) -> Tensor:
+def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0, stretch: bool = True,
+            checksums: Iterable[int] | None = None) -> Tensor:
     """KADID-10k's distortion `type` at `level`, as a new tensor of the same shape, dtype and device.
 
     Args:
@@ -34,12 +35,14 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
             the same alone and in a batch, and two different images never share it.
         stretch: min-max stretch each image before and after, as KADID's generator does; the human scores of
             `calibration` belong to stretched results. Without, results are clipped to [0,1].
+        checksums: `checksum` of each image, where it is known: pixels on a card then need not be brought back for it.
     """
     _check_images(images)
     n = len(images)
     types = [type_id(t) for t in _per_image(type, n, "type")]
     levels = [_level(v) for v in _per_image(level, n, "level")]
     seeds = [int(s) for s in _per_image(seed, n, "seed")]
+    known = [None] * n if checksums is None else [int(c) for c in checksums]
     result = torch.empty_like(images)
     groups: dict[tuple[int, int], list[int]] = {}
     for i, cell in enumerate(zip(types, levels, strict=True)):
@@ -55,7 +58,7 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
         size = -(-len(members) // count) if on_threads else len(members)
         for first in range(0, len(members), size):
             chunk = members[first : first + size]
-            (shared if on_threads else queued).append((images, chunk, t, v, [seeds[i] for i in chunk], stretch))
+            (shared if on_threads else queued).append((images, chunk, t, v, [(seeds[i], known[i]) for i in chunk], stretch))
     begun = begin(_distort_some, shared, count, images.device) if shared else []
     for task in queued:
         result[task[1]] = _distort_some(*task)
@@ -71,7 +74,8 @@ def every_level(picture: Tensor, seed: int = 0) -> Iterator[tuple[Type, Tensor]]
 
 
 @torch.no_grad()
-def _distort_some(images: Tensor, members: list[int], type: int, level: int, seeds: list[int], stretch: bool) -> Tensor:
+def _distort_some(images: Tensor, members: list[int], type: int, level: int, seeds: list[tuple[int, int | None]],
+                  stretch: bool) -> Tensor:
     entry = TYPES[type - 1]
     chosen = images[members]
     arguments = [_generators(chosen, type, level, seeds)] if entry.random else []
@@ -81,10 +85,15 @@ def _distort_some(images: Tensor, members: list[int], type: int, level: int, see
         return (stretch_range(y) if stretch else y).to(images.dtype)
 
 
-def _generators(images: Tensor, type: int, level: int, seeds: list[int]) -> list[Generator]:
-    """One CPU generator per image, seeded from (seed, type, level, the image's bytes)."""
-    contents = [zlib.crc32(image.numpy().data) for image in images.cpu().float().contiguous()]
-    entropy = [np.random.SeedSequence([s % 2**64, type, level, c]) for s, c in zip(seeds, contents, strict=True)]
+def checksum(image: Tensor) -> int:
+    """Of the bytes of its pixels as float32."""
+    return zlib.crc32(image.cpu().float().contiguous().numpy().data)
+
+
+def _generators(images: Tensor, type: int, level: int, seeds: list[tuple[int, int | None]]) -> list[Generator]:
+    """One CPU generator per image, seeded from (seed, type, level, the image's checksum)."""
+    entropy = [np.random.SeedSequence([seed % 2**64, type, level, checksum(image) if known is None else known])
+               for image, (seed, known) in zip(images, seeds, strict=True)]
     return [Generator().manual_seed(int(e.generate_state(1, np.uint64)[0])) for e in entropy]
 
 

@@ -18,11 +18,12 @@ from gmiqa.data.images.gather import to_unit
 BITS = 22  # of Pillow's fixed-point weights
 
 
-def distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequence[int]) -> Tensor:
+def distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequence[int],
+              checksums: Sequence[int] | None = None) -> Tensor:
     """uint8 in, uint8 out; type 0 stays as it is, but for the generator's stretch."""
     # The identity of type 18 at level 3, so that undistorted pictures go through the same stretch.
     type, level = np.where(type > 0, type, 18), np.where(type > 0, level, 3)
-    return (distort(to_unit(pictures), type, level, seeds) * 255).round().to(torch.uint8)
+    return (distort(to_unit(pictures), type, level, seeds, checksums=checksums) * 255).round().to(torch.uint8)
 
 
 def shrunk(pictures: Tensor, max_side: int) -> Tensor:

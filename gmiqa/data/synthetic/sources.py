@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gmiqa.data import images
 from gmiqa.data.datasets import Dataset, Scale
-from gmiqa.data.distortions import LEVELS, TYPES, calibration, type_id
+from gmiqa.data.distortions import LEVELS, TYPES, calibration, checksum, type_id
 from gmiqa.data.distortions.workers import share, threads
+from gmiqa.data.images.gather import to_unit
 from gmiqa.data.synthetic.distorted import distorted, shrunk
 from gmiqa.data.synthetic.pool import SLOT, Drawing, SlotPool
 from gmiqa.data.synthetic.pristine import Reference, at_least, bring_to_size
@@ -64,6 +65,7 @@ class Pool(SlotPool):
         pictures = [bring_to_size(c.image, whole) for c in contents]
         self._whole = [at_least(images.limit(p, round(max(p.shape[1:]) * size)), self.drawing.crop or 1)
                        for p in pictures for size in self._sizes]
+        self._sums: dict[int, int] = {}
 
     def _round(self, number: int) -> Slots:
         type, level = np.array(self.cells).T
@@ -75,13 +77,19 @@ class Pool(SlotPool):
         source = content * len(self._sizes) + size
         return Slots(type, level, content, source, calibration.quality(type, level), calibration.spread(type, level))
 
+    def _checksum(self, source: int) -> int:
+        if source not in self._sums:
+            self._sums[source] = checksum(to_unit(self._whole[source]))
+        return self._sums[source]
+
     def _fill(self, slots: list[int]) -> list[Tensor]:
         table = self._table(np.array(slots))
         seeds = [int(self._rng(SLOT, 1, s).integers(2**62)) for s in slots]
         made: dict[int, Tensor] = {}
         for members, stacked in by_shape((self._whole[i] for i in table.source), max(1, len(slots))):
+            sums = [self._checksum(i) for i in table.source[members]]
             pictures = distorted(stacked.to(self.device), table.type[members], table.level[members],
-                                 [seeds[m] for m in members])
+                                 [seeds[m] for m in members], sums)
             for member, picture in zip(members, shrunk(pictures, self.drawing.max_side), strict=True):
                 # its own memory: a view would keep the whole batch alive
                 made[member] = at_least(picture, self.drawing.crop or 1).clone()
