@@ -1,10 +1,11 @@
-"""Cost of a step: plain, first-order and second-order meta-step of the same pictures; images/s; waiting for data.
+"""Cost of a step: plain, meta, graphs, fine-tuning; with the pool that distorts pictures meanwhile; the pool alone.
 
     python -m benchmarks.training                          # quick preset, on the GPU where there is one
-    python -m benchmarks.training --preset paper --side 224
+    python -m benchmarks.training --preset paper --side 224 --pictures 32 --only plain,pool,graph,maml1
 
-Every arm sees 2 * n pictures a step: a plain batch of 2 n, or one task of n support and n query pictures. The row "with
-pool" draws the pictures from a synthetic.Pool that is filled in the background, as training does.
+Every arm sees 2 n pictures a step (a plain batch, or one task of n support and n query pictures), graphs three times
+as many. An arm that fails says so, and the next one runs. `same` compares recorded with usual steps, and `types` the
+distortions of a card with the CPU's.
 """
 
 from __future__ import annotations
@@ -17,68 +18,166 @@ from typing import Any
 
 import torch
 
+from gmiqa import recorded
 from gmiqa.data import synthetic
+from gmiqa.data.distortions import TYPES, distort
 from gmiqa.data.pictures import Pictures
 from gmiqa_core import finetuning, meta_learning, network, pretraining, training
+from gmiqa_core.batch import Batch
+
+REUSE = 4
 
 
 class Still:
     """A pool whose pictures are at hand: what remains is the network's own time."""
 
-    def __init__(self, side: int, device: torch.device):
-        contents = synthetic.references("embedded", limit=4)
-        pool = synthetic.Pool(contents, types=[1, 11], crop=side, per_cell=1, reuse=10**6)
-        self.parts = [pool.batch(i, 128).to(device) for i in range(2)]
+    def __init__(self, side: int, n: int, device: torch.device):
+        drawn = synthetic.Pool(synthetic.references("embedded", limit=4), types=[1, 11], crop=side, per_cell=1,
+                               reuse=10**6).batch(0, 10)
+        self.all = drawn[torch.arange(n) % 10].to(device)
 
-    def batch(self, step: int, n: int) -> Any:
-        return self.parts[0][:n]
+    def batch(self, step: int, n: int) -> Batch:
+        return self.all[:n]
 
-    def task(self, step: int, type: int, support: int, query: int) -> tuple[Any, Any]:
-        return self.parts[0][:support], self.parts[1][:query]
+    def task(self, step: int, type: int, support: int, query: int) -> tuple[Batch, Batch]:
+        return self.all[:support], self.all[support : support + query]
 
-    def triplet(self, step: int, n: int) -> tuple[Any, Any, Any]:
-        return self.parts[0][:n], self.parts[0][:n], self.parts[1][:n]
+    def triplet(self, step: int, n: int) -> tuple[Batch, Batch, Batch]:
+        return self.all[:n], self.all[n : 2 * n], self.all[2 * n : 3 * n]
 
 
-def seconds_per_step(model: torch.nn.Module, objective: Any, steps: int) -> float:
-    """Mean of so many steps after as many to warm up, timed through the loop itself."""
-    times: list[float] = []
+class Bench:
+    """The arms: each prints its row of the table."""
 
-    def report(step: int, total: int, values: dict[str, float]) -> None:
-        if torch.cuda.is_available():
+    def __init__(self, preset: str, side: int, n: int, steps: int, compile: str):
+        self.preset, self.side, self.n, self.steps, self.compile = preset, side, n, steps, compile
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.still = Still(side, 6 * n, self.device)
+        self.usual = 0.0  # seconds of a plain step
+
+    def network(self) -> network.GMIQA:
+        torch.manual_seed(0)
+        return network.build(self.preset).to(self.device)
+
+    def regressor(self) -> network.QualityRegressor:
+        return network.QualityRegressor(self.network()).to(self.device)
+
+    def seconds(self, model: torch.nn.Module, objective: Any, compile: str = "") -> float:
+        """Of a step, the mean of so many after as many to warm up, timed through the loop itself."""
+        times: list[float] = []
+
+        def report(*_: Any) -> None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
+
+        # Two logs: between them the steps run as they do in training, without a wait for the device.
+        with tempfile.TemporaryDirectory() as folder:
+            training.train(model, objective, steps=2 * self.steps, lr=1e-4, folder=folder, log_every=self.steps,
+                           report=report, checkpoint_every=10**9, passes=recorded.passes(compile or self.compile))
+        return (times[-1] - times[-2]) / self.steps
+
+    def row(self, name: str, pictures: int, seconds: float, note: str = "") -> None:
+        self.usual = self.usual or seconds
+        print(f"| {name} | {seconds:.4f} | {seconds / self.usual:.2f} | {pictures / seconds:.0f} |{note}", flush=True)
+
+    def plain(self) -> None:
+        self.row("plain", 2 * self.n, self.seconds(self.regressor(), self._plain(self.still)))
+
+    def off(self) -> None:
+        objective = self._plain(self.still)
+        self.row("plain, not recorded", 2 * self.n, self.seconds(self.regressor(), objective, "off"))
+
+    def _plain(self, pool: Any) -> meta_learning.PlainObjective:
+        return meta_learning.PlainObjective(pool, 2 * self.n, 1)
+
+    def _meta(self, name: str, algorithm: str, first_order: bool) -> None:
+        model = meta_learning.MetaLearner(self.regressor(), algorithm, first_order)
+        tasks = meta_learning.MetaObjective(self.still, [1], 1, self.n, self.n)
+        self.row(name, 2 * self.n, self.seconds(model, tasks))
+
+    def maml1(self) -> None:
+        self._meta("maml, first order", "maml", True)
+
+    def maml2(self) -> None:
+        self._meta("maml, second order", "maml", False)
+
+    def metasgd2(self) -> None:
+        self._meta("meta-sgd, second order", "meta-sgd", False)
+
+    def graph(self) -> None:
+        n = 2 * self.n
+        objective = pretraining.GraphObjective(self.still, sizes=[n], batch=n, mixed=0)
+        self.row(f"graph triplets, N = {n}", 3 * n, self.seconds(self.network(), objective))
+
+    def scores(self) -> None:
+        scored = Pictures.of_batch(self.still.all[: 2 * self.n]).on(self.device)
+        objective = finetuning.Objective(lambda k: scored.batch(0, k, 2 * self.n, self.side))
+        self.row("fine-tuning", 2 * self.n, self.seconds(self.network(), objective))
+
+    def _pool(self, background: bool) -> synthetic.Pool:
+        return synthetic.Pool(synthetic.references("embedded", limit=8), crop=self.side, draws=2 * self.n, reuse=REUSE,
+                              background=background, device=self.device)
+
+    def pool(self) -> None:
+        """A plain step whose pictures are distorted meanwhile, once the first round is there."""
+        drawn = self._pool(True)
+        drawn.batch(0, 2 * self.n)
+        drawn.waited, began = 0.0, time.perf_counter()
+        seconds = self.seconds(self.regressor(), self._plain(drawn))
+        share = drawn.waited / (time.perf_counter() - began)
+        self.row(f"plain, with pool, reuse {REUSE}", 2 * self.n, seconds, f" {share:.0%} of the time waited for it")
+        drawn.background = False
+
+    def alone(self) -> None:
+        """How many pictures a second the pool distorts, by itself."""
+        pool, count = self._pool(False), 256 if self.device.type == "cuda" else 64
+        pool._fill(list(range(8)))  # threads and codecs are there
+        began, spent = time.perf_counter(), time.process_time()
+        for first in (count, 2 * count):
+            pool._fill(list(range(first, first + count)))
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter())
+        made, seconds = 2 * count, time.perf_counter() - began
+        print(f"The pool alone, {torch.get_num_threads()} threads of PyTorch: {made / seconds:.0f} pictures/s, "
+              f"{1000 * (time.process_time() - spent) / made:.1f} ms of this process a picture.", flush=True)
 
-    # Two logs: between them the steps run as they do in training, without a wait for the device.
-    with tempfile.TemporaryDirectory() as folder:
-        training.train(model, objective, steps=2 * steps, lr=1e-4, folder=folder, log_every=steps, report=report,
-                       checkpoint_every=10**9)
-    return (times[-1] - times[-2]) / steps
+    def same(self) -> None:
+        """Losses of some recorded steps against those of usual ones, from the same start in single precision."""
+        for name, make in {
+            "plain": lambda: (self.regressor(), meta_learning.PlainObjective(self.still, self.n, 2), 2),
+            "maml": lambda: (meta_learning.MetaLearner(self.regressor()),
+                             meta_learning.MetaObjective(self.still, [1], 1, self.n // 2, self.n // 2), 1),
+        }.items():
+            losses = []
+            for compile in ("off", "auto"):
+                model, objective, accumulate = make()
+                with tempfile.TemporaryDirectory() as folder:
+                    history = training.train(model, objective, steps=8, lr=1e-4, folder=folder, accumulate=accumulate,
+                                             precision="fp32", log_every=1, report=lambda *_: None,
+                                             passes=recorded.passes(compile))
+                losses.append([row[3] for row in history.rows if row[2] == "loss"])
+            gap = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
+            print(f"{name}: eight losses, recorded against usual: at most {gap:.1e} apart, {losses[1][0]:.4f} to "
+                  f"{losses[1][-1]:.4f}", flush=True)
+
+    def types(self) -> None:
+        """Largest and mean difference between a card's distortions and the CPU's, in levels of 255."""
+        contents = [synthetic.bring_to_size(c.image) for c in synthetic.references("embedded", limit=3)]
+        pictures = torch.stack([c[:, :256, :256] for c in contents]).float() / 255
+        for level in (2, 5):
+            found = []
+            for entry in TYPES:
+                here, there = (distort(pictures.to(device), entry.id, level, [1, 2, 3]).cpu()
+                               for device in ("cpu", self.device))
+                gap = 255 * (here - there).abs()
+                found.append((gap.mean().item(), (gap > 1).float().mean().item(), entry.name))
+            print(f"level {level}, {self.device} against cpu: mean difference at most "
+                  f"{max(found)[0]:.4f} of 255 ({max(found)[2]}); more than 1 of 255 apart: "
+                  + ", ".join(f"{name} {share:.1e}" for _, share, name in found if share), flush=True)
 
 
-def with_pool(side: int, n: int, device: torch.device, model: torch.nn.Module, steps: int, plain: float) -> None:
-    """A plain step whose pictures are distorted meanwhile, once the first round is there; and the pool by itself."""
-    def pool(background: bool) -> synthetic.Pool:
-        return synthetic.Pool(synthetic.references("embedded", limit=8), crop=side, draws=2 * n, reuse=4,
-                              background=background, device=device)
-
-    drawn = pool(True)
-    drawn.batch(0, 2 * n)
-    drawn.waited = 0.0
-    began = time.perf_counter()
-    seconds = seconds_per_step(model, meta_learning.PlainObjective(drawn, 2 * n, 1), steps)
-    share = drawn.waited / (time.perf_counter() - began)
-    print(f"| plain, with pool, reuse 4 | {seconds:.3f} | {seconds / plain:.2f} | {2 * n / seconds:.0f} |")
-    print(f"{share:.0%} of that time went to waiting for distorted pictures.")
-    alone = pool(False)
-    alone.batch(0, 8)  # threads and codecs are there
-    began, spent = time.perf_counter(), time.process_time()
-    alone.batch(0, 125)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    made = len(alone._pictures) - 8
-    print(f"The pool alone, {torch.get_num_threads()} threads of PyTorch: {made / (time.perf_counter() - began):.0f} "
-          f"pictures/s, {1000 * (time.process_time() - spent) / made:.1f} ms of processor a picture.")
+ARMS = ("plain", "off", "maml1", "maml2", "metasgd2", "graph", "scores", "pool", "alone", "same", "types")
 
 
 def main() -> None:
@@ -87,42 +186,27 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96, help="crop, px")
     parser.add_argument("--pictures", type=int, default=16, help="support pictures, and query pictures")
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--compile", default="auto", choices=("auto", "off"))
+    parser.add_argument("--only", default=",".join(ARMS), help="some of these, with commas between")
     given = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    n, still = given.pictures, Still(given.side, device)
-
-    def regressor() -> network.QualityRegressor:
-        torch.manual_seed(0)
-        return network.QualityRegressor(network.build(given.preset)).to(device)
-
-    def meta(algorithm: str, first_order: bool) -> meta_learning.MetaLearner:
-        return meta_learning.MetaLearner(regressor(), algorithm, first_order)
-
-    scored = Pictures.of_batch(still.parts[0]).on(device)
-    tasks = meta_learning.MetaObjective(still, [1], 1, n, n)
-    arms: dict[str, Callable[[], tuple[torch.nn.Module, Any]]] = {
-        "plain": lambda: (regressor(), meta_learning.PlainObjective(still, 2 * n, 1)),
-        "maml, first order": lambda: (meta("maml", True), tasks),
-        "maml, second order": lambda: (meta("maml", False), tasks),
-        "meta-sgd, second order": lambda: (meta("meta-sgd", False), tasks),
-        "graph triplets (3 x 2n / 3)": lambda: (
-            network.build(given.preset).to(device),
-            pretraining.GraphObjective(still, sizes=[1, 4], batch=2 * n // 3, mixed=0)),
-        "fine-tuning": lambda: (network.build(given.preset).to(device), finetuning.Objective(
-            lambda k: scored.batch(0, k, 2 * n, given.side))),
-    }
-    print(f"{given.preset} preset, {2 * n} pictures of {given.side} px a step, {device}, "
-          f"{training.arithmetic('auto', device) or torch.float32}".replace("torch.", ""))
+    if unknown := set(given.only.split(",")) - set(ARMS):
+        parser.error(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    bench = Bench(given.preset, given.side, given.pictures, given.steps, given.compile)
+    arithmetic = str(training.arithmetic("auto", bench.device) or torch.float32).removeprefix("torch.")
+    print(f"{given.preset} preset, {2 * given.pictures} pictures of {given.side} px a step, {bench.device}, "
+          f"{arithmetic}")
     print("| step | s | against plain | images/s |\n|---|---|---|---|")
-    plain = None
-    for name, make in arms.items():
-        seconds = seconds_per_step(*make(), given.steps)
-        plain = plain or seconds
-        print(f"| {name} | {seconds:.3f} | {seconds / plain:.2f} | {2 * n / seconds:.0f} |", flush=True)
-
-    with_pool(given.side, n, device, regressor(), given.steps, plain or 1.0)
-    if device.type == "cuda":
-        print(f"GPU memory, peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GB")
+    for name in given.only.split(","):
+        arm: Callable[[], None] = getattr(bench, name)
+        began = time.perf_counter()
+        try:
+            arm()
+        except Exception as error:  # the others can still be measured
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+        if bench.device.type == "cuda":
+            print(f"({name}: {time.perf_counter() - began:.0f} s in all, at most "
+                  f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GB)", flush=True)
+            torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":

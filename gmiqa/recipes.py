@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from gmiqa import recorded
 from gmiqa.data import datasets
 from gmiqa.data.distortions import LEVELS, calibration
 from gmiqa.data.synthetic import Pool, RecordPool, Reference
+from gmiqa.data.synthetic.pool import draws_a_step, pictures_per_cell
 from gmiqa.distillation import Distillation
 from gmiqa.imagenet import imagenet_start
 from gmiqa.targets import References as References
@@ -32,6 +34,11 @@ from gmiqa_core.pretraining import GraphObjective
 from gmiqa_core.training import History, Report
 
 Trained = tuple[GMIQA, History]
+
+
+def _arithmetic(p: Any) -> dict[str, Any]:
+    """How passes are computed: options of training.train."""
+    return {"precision": p.precision, "passes": recorded.passes(p.compile)}
 
 
 # -- the network
@@ -110,7 +117,7 @@ def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, algo
     else:
         start, objective = learner(p, regressor, algorithm), meta_tasks(p, pool)
     trained, history = meta_learning.train(
-        start, objective, steps=p.meta_steps, lr=p.meta_lr, precision=p.precision, workers=p.workers, clip=1.0,
+        start, objective, steps=p.meta_steps, lr=p.meta_lr, **_arithmetic(p), workers=p.workers, clip=1.0,
         log_every=max(1, p.meta_steps // 20), folder=folder, seed=seed, label=label, report=report)
     trained = trained if isinstance(trained, MetaLearner) else MetaLearner(trained)
     return meta_learning.with_statistics(trained, [pool.batch(10**6 + i, 64).images for i in range(4)]), history
@@ -128,9 +135,9 @@ def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
 
 def graph_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures of graph pre-training."""
-    draws = pretraining.draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
+    draws = draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
     return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
-                 draws=draws, per_cell=pretraining.pictures_per_cell(p.graph_sizes), device=device)
+                 draws=draws, per_cell=pictures_per_cell(p.graph_sizes), device=device)
 
 
 def graph_objective(p: Any, pool: Any, seed: int) -> GraphObjective:
@@ -148,7 +155,7 @@ def graph_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int,
     """Train `model` on graphs of equally distorted pictures."""
     return pretraining.pretrain(
         model, graph_objective(p, pool, seed), steps=p.graph_steps, lr=p.graph_lr, folder=folder,
-        freeze_backbone=p.freeze_backbone, workers=p.workers, precision=p.precision, seed=seed, clip=5.0,
+        freeze_backbone=p.freeze_backbone, workers=p.workers, **_arithmetic(p), seed=seed, clip=5.0,
         evaluate=evaluate, every=max(1, p.graph_steps // 4), log_every=max(1, p.graph_steps // 20), label=label,
         report=report)
 
@@ -159,7 +166,7 @@ def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, rep
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
     _, history = meta_learning.train(
         regressor, PlainObjective(pool, batch, 1), steps=p.graph_steps, lr=p.graph_lr, folder=folder, seed=seed,
-        precision=p.precision, clip=5.0, report=report, label="plain pre-training")
+        **_arithmetic(p), clip=5.0, report=report, label="plain pre-training")
     return model.eval(), history
 
 
@@ -184,10 +191,10 @@ def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
 
 def branch_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
-    draws = pretraining.draws_a_step(*_branch_sizes(p))
+    draws = draws_a_step(*_branch_sizes(p))
     return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
                  max_side=p.synthetic_side, draws=draws, device=device,
-                 per_cell=pretraining.pictures_per_cell(_branch_sizes(p)[0]))
+                 per_cell=pictures_per_cell(_branch_sizes(p)[0]))
 
 
 def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphObjective:
@@ -225,7 +232,7 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
         model, data, how, steps=steps, folder=folder, evaluate=evaluate,
         synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
         teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
-        accumulate=p.workers, seed=seed, precision=p.precision, clip=1.0, weight_decay=p.finetune_decay,
+        accumulate=p.workers, seed=seed, **_arithmetic(p), clip=1.0, weight_decay=p.finetune_decay,
         ema=p.finetune_ema or None, log_every=max(1, steps // 30), label=label, report=report)
 
 

@@ -13,6 +13,7 @@ from gmiqa_core.batch import Target, to_float, upload
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import SCORE_LOSSES, score_loss
 from gmiqa_core.network import GMIQA
+from gmiqa_core.step import TwoPart
 
 BANK_EVERY = 25  # steps after which the bank's nodes are computed anew from the trained backbone
 
@@ -41,7 +42,7 @@ class ScoreTraining:
 
 
 def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,
-             evaluate: training.Evaluate | None = None, synthetic: training.TwoPart | None = None,
+             evaluate: training.Evaluate | None = None, synthetic: TwoPart | None = None,
              teacher: Any = None, workers: int = 1, accumulate: int = 1, seed: int = 0,
              **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
@@ -73,7 +74,12 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
     groups = [{"params": list(model.backbone.parameters()), "lr": how.lr_backbone},
               {"params": heads, "lr": how.lr_head}]
     if evaluate is not None:
-        loop = {"evaluate": _Evaluation(evaluate, bank), "select": "best", **loop}
+        def scored(model: GMIQA) -> Any:
+            if bank is not None:  # as the present weights fill it
+                model.fill_bank(bank)
+            return evaluate(model)
+
+        loop = {"evaluate": scored, "select": "best", **loop}
     identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data),
                 "teacher": (teacher.file, teacher.weight) if teacher else None}
     try:
@@ -89,12 +95,12 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
 
 
 @dataclass
-class Objective(training.TwoPart):
+class Objective(TwoPart):
     """Loss of one micro-batch: scores of the target set, or in a `share` of them L_type + lambda L_level on graphs."""
 
     draw: Callable[[int], Target]
     loss: str = "nll"
-    synthetic: training.TwoPart | None = None
+    synthetic: TwoPart | None = None
     share: float = 0.0
     accumulate: int = 1
     scale: float = 1.0
@@ -111,34 +117,18 @@ class Objective(training.TwoPart):
 
     def outcome(self, model: GMIQA, inputs: tuple[Target | None, Any, bool]) -> tuple[Tensor, dict[str, Any]]:
         target, graphs, fill = inputs
-        if fill:
-            model.fill_bank(self.bank)  # type: ignore[arg-type]
-        if target is None:
-            loss, values = self.synthetic.outcome(model, graphs)  # type: ignore[union-attr]
-            values = {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
-            return self._taught(model, loss, values)
-        device = next(model.parameters()).device
-        target = Target(*(upload(part, device) for part in target))
-        mu, sigma = model(to_float(target.images))
-        loss = score_loss(self.loss, mu, sigma, target, self.scale)
-        values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean()}
-        return self._taught(model, loss, values)
-
-    def _taught(self, model: GMIQA, loss: Tensor, values: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        if self.teacher is None:
-            return loss, values
-        miss = self.teacher(model)
-        return loss + self.teacher.weight * miss, {**values, "imitation": miss}
-
-
-@dataclass
-class _Evaluation:
-    """Evaluates the network with a bank that its present weights have filled."""
-
-    evaluate: training.Evaluate
-    bank: Tensor | None
-
-    def __call__(self, model: GMIQA) -> Any:
-        if self.bank is not None:
+        if fill and self.bank is not None:
             model.fill_bank(self.bank)
-        return self.evaluate(model)
+        if target is None and self.synthetic is not None:
+            loss, values = self.synthetic.outcome(model, graphs)
+            values = {f"synthetic_{name}": value for name, value in {"loss": loss, **values}.items()}
+        else:
+            device = next(model.parameters()).device
+            target = Target(*(upload(part, device) for part in target or ()))
+            mu, sigma = model(to_float(target.images))
+            loss = score_loss(self.loss, mu, sigma, target, self.scale)
+            values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean()}
+        if self.teacher is not None:
+            values = {**values, "imitation": self.teacher(model)}
+            loss = loss + self.teacher.weight * values["imitation"]
+        return loss, values

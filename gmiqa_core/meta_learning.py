@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from gmiqa_core import distributed, training
 from gmiqa_core.batch import upload
 from gmiqa_core.errors import UserError
+from gmiqa_core.step import TwoPart
 
 ALGORITHMS = ("maml", "meta-sgd")
 INNER = ("sgd", "adam")
@@ -134,7 +135,7 @@ def squared_error(model: Any, batch: Any) -> Tensor:
 
 
 @dataclass
-class MetaObjective(training.TwoPart):
+class MetaObjective(TwoPart):
     """Query loss of one task: micro-batch `micro` of outer step `step` (with several processes, tasks[rank::world]).
 
     pool      synthetic.Pool or RecordPool: task(step, type, support, query) -> two batches with disjoint contents
@@ -148,13 +149,12 @@ class MetaObjective(training.TwoPart):
     query: int = 32
     seed: int = 0
 
-    def task(self, step: int, micro: int) -> tuple[Any, Any]:
+    def inputs(self, step: int, micro: int) -> tuple[Any, Any, bool]:
+        """Support, query, and whether the support loss is measured again."""
         order = np.random.default_rng((self.seed, step)).permutation(len(self.types))
         kind = self.types[order[micro % len(order)]]
-        return self.pool.task(step * self.tasks + micro, int(kind), self.support, self.query)
-
-    def inputs(self, step: int, micro: int) -> tuple[Any, Any, bool]:
-        return *self.task(step, micro), step % DROP_EVERY == 0
+        task = self.pool.task(step * self.tasks + micro, int(kind), self.support, self.query)
+        return *task, step % DROP_EVERY == 0
 
     def outcome(self, model: MetaLearner, inputs: tuple[Any, Any, bool]) -> tuple[Tensor, dict[str, Any]]:
         support, query, measured = inputs
@@ -168,7 +168,7 @@ class MetaObjective(training.TwoPart):
 
 
 @dataclass
-class PlainObjective(training.TwoPart):
+class PlainObjective(TwoPart):
     """The same network trained without tasks: squared error on mixed types, `batch` pictures a micro-batch."""
 
     pool: Any
@@ -205,15 +205,14 @@ def equal_batch(support: int, query: int, inner_steps: int, first_order: bool) -
 def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """A copy in eval mode whose BatchNorm statistics are the plain mean over `batches` of images."""
     model = copy.deepcopy(model).train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.reset_running_stats()
-            module.momentum = None  # cumulative mean
-    momenta = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
     for images in batches:
         model(images.to(next(model.parameters()).device))
-    for module in momenta:
-        module.momentum = 0.1
+    for norm in norms:
+        norm.momentum = 0.1
     return model.eval()
 
 

@@ -24,12 +24,13 @@ from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
 from gmiqa_core.losses import LEVEL_LOSSES, level_loss, triplet_loss
 from gmiqa_core.network import GMIQA
+from gmiqa_core.step import TwoPart
 
 LEVEL_TARGETS = ("severity", "raw")
 
 
 @dataclass
-class GraphObjective(training.TwoPart):
+class GraphObjective(TwoPart):
     """Loss of one micro-batch: `batch` pictures for each of anchor, positive and negative, in batch // N graphs of N
     pictures, N drawn from `sizes` (a network trained on one N alone never saw the graph of one that a score uses).
 
@@ -110,17 +111,6 @@ class GraphObjective(training.TwoPart):
             values["quality"] = level_loss("kl", *model.score(alone), goal, spread)
             loss = loss + self.quality_weight * values["quality"]
         return loss, values
-
-
-def draws_a_step(sizes: Sequence[int], batch: int, mixed: int) -> int:
-    """Pictures that a GraphObjective with these sizes draws from a pool in a step: so fast must the pool move on."""
-    return max(1, (3 * batch + mixed) // max(1, batch // min(sizes)))
-
-
-def pictures_per_cell(sizes: Sequence[int]) -> int:
-    """How many pictures of a (type, level) make an anchor and a positive graph of the largest N without repeating one:
-    2 N over five levels."""
-    return max(3, -(-2 * max(sizes) // 5))
 
 
 def pretrain(model: GMIQA, objective: GraphObjective, *, steps: int, lr: float, folder: str | Path,

@@ -1,11 +1,9 @@
 """Checkpoints: one file, written atomically, read without executing anything, exact to the last bit."""
 
 import hashlib
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,23 +11,6 @@ from gmiqa_core.errors import UserError
 from gmiqa_core.files import written_atomically
 
 FORMAT = "gmiqa training checkpoint 1"
-
-
-def random_states() -> dict[str, Any]:
-    """States of every global generator, as plain values that torch.load accepts with weights_only=True."""
-    kind, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"python": random.getstate(), "numpy": (kind, [int(k) for k in keys], *rest),  # type: ignore[union-attr]
-            "torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -9,8 +9,6 @@ import torch
 
 from gmiqa_core.errors import UserError
 
-COMPILE = ("auto", "off")
-
 
 @dataclass(frozen=True)
 class Loop:
@@ -19,7 +17,6 @@ class Loop:
     lr, warmup         the rate rises to lr over that share of the steps; then a half cosine brings it down to 0
     accumulate         micro-batches per update; the loss of a step is their mean
     precision          auto, fp32 or bf16, see `arithmetic`
-    compile            auto: a card records its passes, see recorded; off: it does not
     weight_decay       decoupled (AdamW); clip: largest gradient norm
     ema                decay of a running mean of the weights, which is then what is evaluated and kept
     every, patience    steps between evaluations; evaluations without a better score before the training stops
@@ -34,7 +31,6 @@ class Loop:
     warmup: float = 0.05
     accumulate: int = 1
     precision: str = "auto"
-    compile: str = "auto"
     weight_decay: float = 0.0
     clip: float | None = None
     ema: float | None = None
@@ -50,8 +46,6 @@ class Loop:
     def __post_init__(self) -> None:
         if self.select not in ("last", "best") or self.resume not in ("auto", "never"):
             raise UserError(f"select = {self.select!r}, resume = {self.resume!r}: expected last or best, auto or never")
-        if self.compile not in COMPILE:
-            raise UserError(f"compile = {self.compile!r}: expected one of {', '.join(COMPILE)}")
         object.__setattr__(self, "folder", Path(self.folder))
         object.__setattr__(self, "every", self.every or max(1, self.steps // 10))
         object.__setattr__(self, "checkpoint_every", self.checkpoint_every or max(50, self.steps // 20))

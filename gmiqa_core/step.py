@@ -39,12 +39,11 @@ def grouped(model: nn.Module, lr: float, groups: Iterable[dict[str, Any]] | None
     return result
 
 
-def keep_memory() -> bool:
-    """Ask glibc to reuse large blocks in place of returning them to the system; True where it accepts that."""
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4  # of mallopt(3)
-    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 1 << 30))
+def keep_memory() -> None:
+    """Ask glibc to reuse large blocks in place of returning them to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        for option, value in ((-4, 0), (-1, 1 << 30)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def seed_everything(seed: int, step: int, micro: int) -> None:
@@ -53,6 +52,28 @@ def seed_everything(seed: int, step: int, micro: int) -> None:
     torch.manual_seed(value)
     np.random.seed(value)
     random.seed(value)
+
+
+class TwoPart:
+    """An objective in two parts: inputs(step, micro), the tensors and plain values that it draws, and
+    outcome(model, inputs), its loss and what to log, which depend on nothing else: a card can record them."""
+
+    inputs: Callable[..., Any]
+    outcome: Callable[..., tuple[Tensor, dict[str, Any]]]
+
+    def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.outcome(model, self.inputs(step, micro))
+
+
+def usual(model: nn.Module, objective: Any, accumulate: int, autocast: Callable[[], Any]) -> Callable[..., Any]:
+    """run(step, micro): a forward and backward pass; returns the loss and what to log."""
+    def run(step: int, micro: int) -> tuple[Tensor, Any]:
+        with autocast():
+            loss, values = objective(model, step, micro)
+        (loss / accumulate).backward()
+        return loss, values
+
+    return run
 
 
 @torch.no_grad()
@@ -68,7 +89,7 @@ def move_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> 
 def gradients(model: nn.Module, run: Callable[[int, int], tuple[Tensor, Any]], key: tuple[int, int], accumulate: int,
               ranks: Ranks, params: list[nn.Parameter]) -> dict[str, list[Any]]:
     """Gradients of step key = (seed, step), summed over the processes; returns what this process's micro-batches gave
-    to log, still on the device. run(step, micro) is a forward and backward pass, see recorded."""
+    to log, still on the device. `run`: see `usual`."""
     buffers = list(model.buffers()) if accumulate > 1 else []
     floats, counters = ([b for b in buffers if b.is_floating_point() == kind] for kind in (True, False))
     start, counted = [b.clone() for b in floats], [b.clone() for b in counters]

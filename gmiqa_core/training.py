@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
-from gmiqa_core.recorded import Card, Recorded, usual
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
-from gmiqa_core.step import gradients, grouped, keep_memory, move_average
+from gmiqa_core.step import gradients, grouped, keep_memory, move_average, usual
 
 EXPLOSION = 1000.0  # a run has diverged when its last five losses average this many times the usual loss
 COLUMNS = ("step", "part", "name", "value", "seconds")
@@ -36,23 +35,6 @@ class Objective(Protocol):
     """Loss of one micro-batch and what to log; its data must be a pure function of (step, micro)."""
 
     def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, Mapping[str, Any]]: ...
-
-
-class TwoPart:
-    """An objective whose data and computation are apart, so that a card can record the computation (see recorded).
-
-    inputs(step, micro)       what a micro-batch draws: nested tuples and batches of tensors and plain values
-    outcome(model, inputs)    its loss and what to log: nothing else may decide what is computed
-    """
-
-    def inputs(self, step: int, micro: int) -> Any:
-        raise NotImplementedError
-
-    def outcome(self, model: Any, inputs: Any) -> tuple[Tensor, dict[str, Any]]:
-        raise NotImplementedError
-
-    def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.outcome(model, self.inputs(step, micro))
 
 
 @dataclass
@@ -88,16 +70,17 @@ def lines(label: str = "training", every: float = 10.0) -> Report:
 
 def train(model: nn.Module, objective: Objective, *, parameter_groups: Iterable[dict[str, Any]] | None = None,
           evaluate: Evaluate | None = None, identity: Mapping[str, Any] | None = None, report: Report | None = None,
-          **loop: Any) -> History:
+          passes: Any = usual, **loop: Any) -> History:
     """Train `model` in place with Adam and return what happened.
 
     parameter_groups   dicts with "params", and "lr" and "weight_decay" where they differ from the common ones
     evaluate           model -> {"score": higher is better, ...}, called every `every` steps and at the end
     identity           plain values that describe the objective: a run with others is another run
     report             report(step, steps, values) at every log and evaluation; default: plain, rate-limited lines
+    passes             how forward and backward passes are run, see step.usual and gmiqa.recorded
     loop               see Loop
     """
-    return _Trainer(model, objective, Loop(**loop), parameter_groups, evaluate, identity, report).run()
+    return _Trainer(model, objective, Loop(**loop), parameter_groups, evaluate, identity, report, passes).run()
 
 
 class _Trainer:
@@ -105,7 +88,7 @@ class _Trainer:
 
     def __init__(self, model: nn.Module, objective: Objective, loop: Loop,
                  parameter_groups: Iterable[dict[str, Any]] | None, evaluate: Evaluate | None,
-                 identity: Mapping[str, Any] | None, report: Report | None):
+                 identity: Mapping[str, Any] | None, report: Report | None, passes: Any):
         self.model, self.objective, self.loop, self.evaluate = model, objective, loop, evaluate
         self.ranks = Ranks()
         if (loop.select == "best" or loop.patience is not None) and evaluate is None:
@@ -134,13 +117,8 @@ class _Trainer:
         self.pending: list[dict[str, float]] = []  # steps since the last log, as numbers
         self.waiting: list[tuple[dict[str, list[Any]], Tensor, float]] = []  # steps still on the device
         self.rows: list[tuple[int, str, str, float, float]] = []
-        self.run_pass = self._pass()
+        self.run_pass = passes(model, objective, loop.accumulate, self._autocast)
         self.begin = time.monotonic()
-
-    def _pass(self) -> Callable[[int, int], tuple[Tensor, Any]]:
-        parts = self.model, self.objective, self.loop.accumulate, self._autocast
-        recordable = self.device.type == "cuda" and isinstance(self.objective, TwoPart)
-        return Recorded(*parts, Card()) if recordable and self.loop.compile == "auto" else usual(*parts)
 
     def run(self) -> History:
         if self.loop.resume == "auto" and self.last_path.exists():
@@ -250,7 +228,7 @@ class _Trainer:
         names = ("identity", "step", "average", "best", "stale", "stopped", "recent", "pending", "rows")
         return {name: getattr(self, name) for name in names} | {
             "model": resume.copy_state(self.model), "optimizer": self.optimizer.state_dict(),
-            "random": resume.random_states(), "seconds": time.monotonic() - self.begin}
+            "seconds": time.monotonic() - self.begin}
 
     def _resume(self) -> None:
         """Take up the run in the folder if it is this one; else keep its checkpoint under another name."""
@@ -258,7 +236,6 @@ class _Trainer:
         if state["identity"] == self.identity and "rows" in state:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            resume.set_random_states(state["random"])
             self.step, self.best, self.stale, self.stopped = (state[n] for n in ("step", "best", "stale", "stopped"))
             self.recent, self.pending, self.rows = state["recent"], state["pending"], state["rows"]
             if self.average is not None:

@@ -10,7 +10,16 @@ from PIL import Image
 from scipy import interpolate, ndimage, stats
 
 from gmiqa.data.distortions import (
-    GROUPS, TYPES, calibration, checksum, codec_process, colourspaces, distort, filters, stretch_range, type_id,
+    GROUPS,
+    TYPES,
+    calibration,
+    checksum,
+    codec_process,
+    colourspaces,
+    distort,
+    filters,
+    stretch_range,
+    type_id,
 )  # fmt: skip
 from gmiqa.data.distortions.reference_metric import haarpsi
 from gmiqa.data.distortions.tone import quantisation

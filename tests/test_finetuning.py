@@ -13,9 +13,10 @@ from gmiqa.data import images
 from gmiqa.data.pictures import Pictures, synthetic_target
 from gmiqa.data.synthetic import Reference
 from gmiqa.experiments.size_effect import size_effect
-from gmiqa_core import finetuning, losses, network, prediction, resume, training
+from gmiqa_core import finetuning, losses, network, prediction, resume
 from gmiqa_core.batch import random_window
 from gmiqa_core.errors import UserError
+from gmiqa_core.step import TwoPart
 
 HOW = finetuning.ScoreTraining(loss="nll", batch=6, crop=0, turn=False, lr_backbone=3e-4, lr_head=1e-3, share=0.25)
 
@@ -29,7 +30,7 @@ def pictures(n: int = 12, side: int = 40) -> Pictures:
     return Pictures(made, quality, torch.zeros(n))
 
 
-class Synthetic(training.TwoPart):
+class Synthetic(TwoPart):
     """Stand-in for the graph objective: reaches the type and level branch."""
 
     def inputs(self, step, micro):

@@ -24,7 +24,7 @@ LAYERS = (
     ("core.training",),
     ("core.prediction",),
     ("core.meta_learning", "core.pretraining", "core.finetuning"),
-    ("settings", "threads"),
+    ("settings", "threads", "recorded"),
     ("data", "features"),
     ("evaluate",),
     ("baselines", "score"),

@@ -82,7 +82,7 @@ def test_gradient_of_one_meta_step_equals_torch_func(algorithm, first_order, inn
     names = [name for name, _ in meta.model.named_parameters()]
     fixed = [torch.tensor(0.05 if inner == "sgd" else 1e-3, dtype=torch.float64)] * len(names)
     rates = list(meta.learner.lrs) if algorithm == "meta-sgd" else fixed
-    weights, rate_gradients = reference_gradient(meta, *objective.task(0, 0), inner_steps, first_order, rates)
+    weights, rate_gradients = reference_gradient(meta, *objective.inputs(0, 0)[:2], inner_steps, first_order, rates)
     for name, p in meta.model.named_parameters():
         torch.testing.assert_close(p.grad, weights[name], rtol=1e-6, atol=1e-9, msg=name)
     if algorithm == "meta-sgd":
@@ -111,7 +111,7 @@ def test_a_meta_batch_holds_distinct_types():
     pool = SimpleNamespace(task=lambda step, type, support, query: seen.append(type))
     objective = MetaObjective(pool, [4, 7, 9, 11], tasks=4)
     for micro in range(4):
-        objective.task(3, micro)
+        objective.inputs(3, micro)
     assert sorted(seen) == [4, 7, 9, 11]
 
 

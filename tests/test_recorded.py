@@ -6,7 +6,8 @@ import test_finetuning
 import test_meta_learning
 import torch
 
-from gmiqa_core import finetuning, meta_learning, network, pretraining, recorded, training
+from gmiqa import recorded
+from gmiqa_core import finetuning, meta_learning, network, pretraining, step, training
 from gmiqa_core.batch import Batch, Target
 
 
@@ -53,71 +54,61 @@ ARMS = {
 }
 
 
-def trained(tmp_path, monkeypatch, arm, record=None, accumulate=1):
+def trained(tmp_path, arm, record=None, accumulate=1):
     made = []
 
-    def passes(self):
-        parts = self.model, self.objective, self.loop.accumulate, self._autocast
-        made.append(recorded.Recorded(*parts, record) if record else recorded.usual(*parts))
+    def passes(*parts):
+        made.append(recorded.Recorded(*parts, lambda work: record(made[0], work)) if record else step.usual(*parts))
         return made[0]
 
-    monkeypatch.setattr(training._Trainer, "_pass", passes)
     torch.manual_seed(0)
     model, objective = ARMS[arm]()
-    history = training.train(model, objective, steps=8, lr=1e-2, folder=tmp_path / str(record), clip=1.0, log_every=3,
-                             accumulate=accumulate, precision="fp32", resume="never", report=lambda *_: None)
+    history = training.train(model, objective, steps=8, lr=1e-2, folder=tmp_path / str(bool(record)), clip=1.0,
+                             accumulate=accumulate, log_every=3, passes=passes, precision="fp32", resume="never",
+                             report=lambda *_: None)
     return model.state_dict(), history.metrics.drop(columns="seconds"), made[0]
 
 
-def recorder(model_of):
-    """record() of Recorded: `repeat` runs the work again and writes into the memory of the first results."""
+def record(run, work):
+    """`repeat` runs the work again and writes into the memory of the first results."""
+    buffers, random = [b.clone() for b in run.model.buffers()], torch.get_rng_state()
+    result = work()  # a card only writes down what it is to do
+    torch.set_rng_state(random)
+    for b, before in zip(run.model.buffers(), buffers, strict=True):
+        b.copy_(before)
+    first = [p.grad for p in run.params]
 
-    def record(work):
-        run = model_of()
-        buffers, random = [b.clone() for b in run.model.buffers()], torch.get_rng_state()
-        result = work()  # a card only writes down what it is to do
-        torch.set_rng_state(random)
-        for b, before in zip(run.model.buffers(), buffers, strict=True):
-            b.copy_(before)
-        first = [p.grad for p in run.params]
+    def repeat():
+        now = [p.grad for p in run.params]
+        for p in run.params:
+            p.grad = None
+        result.copy_(work())
+        for p, mine, grad in zip(run.params, first, now, strict=True):
+            if mine is not None:
+                mine.copy_(p.grad)
+            p.grad = grad
 
-        def repeat():
-            now = [p.grad for p in run.params]
-            for p in run.params:
-                p.grad = None
-            result.copy_(work())
-            for p, mine, grad in zip(run.params, first, now, strict=True):
-                if mine is not None:
-                    mine.copy_(p.grad)
-                p.grad = grad
-
-        return repeat, result
-
-    return record
+    return repeat, result
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("arm", ARMS)
-def test_recorded_passes_train_the_same_network(tmp_path, monkeypatch, arm, accumulate):
-    kept = []
-    record = recorder(lambda: kept[0])
-    monkeypatch.setattr(recorded.Recorded, "__init__", lambda self, *a, init=recorded.Recorded.__init__:
-                        (kept.append(self), init(self, *a))[1])
-    usual, logged, _ = trained(tmp_path, monkeypatch, arm, None, accumulate)
-    again, logged_again, run = trained(tmp_path, monkeypatch, arm, record, accumulate)
+def test_recorded_passes_train_the_same_network(tmp_path, arm, accumulate):
+    usual, logged, _ = trained(tmp_path, arm, None, accumulate)
+    again, logged_again, run = trained(tmp_path, arm, record, accumulate)
     assert run.recordings and not run.broken
     assert logged.equals(logged_again)
     for name, value in usual.items():
         assert torch.equal(value, again[name]), name
 
 
-def test_what_cannot_be_recorded_runs_as_usual_and_says_so(tmp_path, monkeypatch, capsys):
-    def record(work):
+def test_what_cannot_be_recorded_runs_as_usual_and_says_so(tmp_path, capsys):
+    def fails(run, work):
         work()
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    usual, _, _ = trained(tmp_path, monkeypatch, "maml, first order")
-    again, _, run = trained(tmp_path, monkeypatch, "maml, first order", record)
+    usual, _, _ = trained(tmp_path, "maml, first order")
+    again, _, run = trained(tmp_path, "maml, first order", fails)
     assert run.broken and not run.recordings
     assert "cannot be recorded: operation not permitted" in capsys.readouterr().out
     assert all(torch.equal(value, again[name]) for name, value in usual.items())

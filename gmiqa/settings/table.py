@@ -49,6 +49,8 @@ _PARAMETERS = [
     P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"),
       stages=(META, GRAPH, FINETUNE)),  # the ablations train in single precision
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
+    P("compile", str, "auto", "auto: a GPU repeats recordings of its steps (CUDA graphs); or off",
+      choices=("auto", "off"), stages=TRAINED),
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types that only fine-tuning sees",
       stages=TRAINED),
     P("pool_reuse", int, 24, "times that each distorted picture is drawn", low=1, stages=TRAINED),

@@ -58,7 +58,8 @@ def distort(images: Tensor, type: PerImage, level: PerImage, seed: PerImage = 0,
         size = -(-len(members) // count) if on_threads else len(members)
         for first in range(0, len(members), size):
             chunk = members[first : first + size]
-            (shared if on_threads else queued).append((images, chunk, t, v, [(seeds[i], known[i]) for i in chunk], stretch))
+            task = images, chunk, t, v, [(seeds[i], known[i]) for i in chunk], stretch
+            (shared if on_threads else queued).append(task)
     begun = begin(_distort_some, shared, count, images.device) if shared else []
     for task in queued:
         result[task[1]] = _distort_some(*task)

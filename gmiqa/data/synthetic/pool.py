@@ -176,3 +176,14 @@ def _batch(pictures: Tensor, slots: Slots) -> Batch:
     quality, spread, severity, *whole = upload(torch.from_numpy(np.stack(columns).astype(float)), pictures.device)
     type, level, content = (column.long() for column in whole)
     return Batch(to_unit(pictures), quality.float(), spread.float(), type, level, severity.float(), content)
+
+
+def draws_a_step(sizes: Sequence[int], batch: int, mixed: int) -> int:
+    """Pictures that graph pre-training with these sizes draws in a step: so fast must its pool move on."""
+    return max(1, (3 * batch + mixed) // max(1, batch // min(sizes)))
+
+
+def pictures_per_cell(sizes: Sequence[int]) -> int:
+    """How many pictures of a (type, level) make an anchor and a positive graph of the largest N without repeating one:
+    2 N over five levels."""
+    return max(3, -(-2 * max(sizes) // 5))

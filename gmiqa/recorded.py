@@ -2,7 +2,7 @@
 
 A pass of a deep network is thousands of small orders. A host gives about a hundred thousand a second, so it is the host
 and not the card that sets the pace. A recording is one order, and its numbers are those of the pass that it recorded,
-to rounding. It needs an objective of two parts (training.TwoPart): what it draws is copied into the recording's own
+to rounding. It needs an objective of two parts (step.TwoPart): what it draws is copied into the recording's own
 tensors, and whatever else its computation depends on is a value that it also draws.
 """
 
@@ -18,12 +18,25 @@ from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
 from gmiqa_core.batch import Batch, upload
+from gmiqa_core.step import TwoPart, usual
 
 USUAL = 3  # passes of each form of inputs that run as usual before one is recorded
 MOST = 8  # recordings of a training; forms that come after them run as usual
 
 Outcome = tuple[Tensor, dict[str, Any]]
 tree.register_dataclass(Batch)
+
+
+def passes(compile: str) -> Callable[..., Any]:
+    """How training.train runs its passes: `auto` records them on a card, `off` does not."""
+    return recorded if compile == "auto" else usual
+
+
+def recorded(model: nn.Module, objective: Any, accumulate: int, autocast: Callable[[], Any]) -> Callable[..., Outcome]:
+    """run(step, micro): recorded passes on a card, the usual ones elsewhere."""
+    recordable = next(model.parameters()).device.type == "cuda" and isinstance(objective, TwoPart)
+    parts = model, objective, accumulate, autocast
+    return Recorded(*parts, Card()) if recordable else usual(*parts)
 
 
 class Recorded:
@@ -83,7 +96,7 @@ class Recorded:
             gradients = [(p, p.grad) for p in self.params if p.grad is not None]
         except RuntimeError as error:
             self.broken = True
-            print(f"The passes run one order at a time, as they cannot be recorded: {error}".splitlines()[0], flush=True)
+            print("Passes run as usual, since they cannot be recorded:", str(error).partition("\n")[0], flush=True)
             return False
         finally:
             for p, gradient in zip(self.params, before, strict=True):
@@ -115,15 +128,3 @@ class Card:
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
-
-
-def usual(model: nn.Module, objective: Any, accumulate: int, autocast: Callable[[], Any]) -> Callable[..., Outcome]:
-    """run(step, micro) for any objective: every operation as it comes."""
-
-    def run(step: int, micro: int) -> Outcome:
-        with autocast():
-            loss, values = objective(model, step, micro)
-        (loss / accumulate).backward()
-        return loss.detach(), values
-
-    return run
