@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gmiqa import recorded
 from gmiqa_core import training
 from gmiqa_core.backbone import MEAN, STD, channel_moments
 from gmiqa_core.batch import to_float, upload
 from gmiqa_core.losses import quality_aware_loss
 from gmiqa_core.shapes import by_shape
+from gmiqa_core.step import TwoPart
 
 TYPES = 25
 HIDDEN, DROPOUT = 128, 0.3
 HEAD_RATE = 5.0  # times the backbone's: the head starts at random
 # AdamW, and the running mean of the weights that is tested
-LOOP: dict[str, Any] = {"clip": 5.0, "weight_decay": 0.05, "ema": 0.998}
+LOOP: dict[str, Any] = {"clip": 5.0, "weight_decay": 0.05, "ema": 0.998, "passes": recorded.recorded}
 
 
 class QualityNetwork(nn.Module):
@@ -77,26 +79,28 @@ class QualityNetwork(nn.Module):
 
 
 @dataclass
-class Pretraining:
+class Pretraining(TwoPart):
     """Squared error of the pseudo-score (KADID-calibrated) and cross-entropy of the type, on batches of a pool."""
 
     pool: Any
     batch: int
     type_weight: float
 
-    def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        batch = self.pool.batch(step, self.batch)
-        features = model.features(batch.images)
-        error = (model.standardised(features) - (batch.quality - model.centre) / model.scale).square().mean()
+    def inputs(self, step: int, micro: int) -> Any:
+        return self.pool.batch(step, self.batch)
+
+    def outcome(self, model: QualityNetwork, inputs: Any) -> tuple[Tensor, dict[str, Any]]:
+        features = model.features(inputs.images)
+        error = (model.standardised(features) - (inputs.quality - model.centre) / model.scale).square().mean()
         logits = model.naming(features)
-        naming = nn.functional.cross_entropy(logits, batch.type - 1)
-        accuracy = (logits.argmax(1) == batch.type - 1).float().mean()
+        naming = nn.functional.cross_entropy(logits, inputs.type - 1)
+        accuracy = (logits.argmax(1) == inputs.type - 1).float().mean()
         return error + self.type_weight * naming, {"pseudo_score_mse": error, "type_loss": naming,
                                                    "type_accuracy": accuracy}
 
 
 @dataclass
-class FineTuning:
+class FineTuning(TwoPart):
     """The quality-aware loss on batches of scored pictures."""
 
     pictures: Any
@@ -106,9 +110,11 @@ class FineTuning:
     weights: tuple[float, float]
     temperature: float
 
-    def __call__(self, model: QualityNetwork, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        target = self.pictures.batch(self.seed, step, self.batch, self.crop)
-        images, quality = (upload(part, model.centre.device) for part in target[:2])
+    def inputs(self, step: int, micro: int) -> Any:
+        return self.pictures.batch(self.seed, step, self.batch, self.crop)[:2]
+
+    def outcome(self, model: QualityNetwork, inputs: Any) -> tuple[Tensor, dict[str, Any]]:
+        images, quality = (upload(part, model.centre.device) for part in inputs)
         predicted = model(to_float(images))
         loss = quality_aware_loss(predicted, quality, *self.weights, self.temperature, model.scale)
         return loss, {"rmse": (predicted - quality).square().mean().sqrt()}

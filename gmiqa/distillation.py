@@ -39,6 +39,8 @@ class Distillation:
         """Give a GMIQA its 1x1 convolutions, `imitation`, as a part that checkpoints hold, and watch its maps."""
         parameter = next(model.parameters())
         self.teacher = MobileNetV2(self.file).requires_grad_(False).to(parameter.device)
+        self.normal = [torch.tensor(v, device=parameter.device).view(3, 1, 1)
+                       for v in self.teacher.normalisation]
         widths = model.backbone.widths
         model.imitation = nn.ModuleList()
         for k, stride in TAPS.items():
@@ -71,7 +73,7 @@ class Distillation:
         normalised, maps = self.last
         self.last = None
         with torch.no_grad():
-            centre, scale = (normalised.new_tensor(v).view(3, 1, 1) for v in self.teacher.normalisation)
+            centre, scale = self.normal
             targets = self.teacher((normalised * model.std + model.mean - centre) / scale, TAPS)
         misses = []
         for head, stride, target in zip(model.imitation, TAPS.values(), targets, strict=True):

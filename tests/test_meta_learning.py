@@ -108,7 +108,7 @@ def test_meta_sgd_trains_its_rates(tmp_path):
 
 def test_a_meta_batch_holds_distinct_types():
     seen = []
-    pool = SimpleNamespace(task=lambda step, type, support, query: seen.append(type))
+    pool = SimpleNamespace(task=lambda step, type, support, query: (seen.append(type), None))
     objective = MetaObjective(pool, [4, 7, 9, 11], tasks=4)
     for micro in range(4):
         objective.inputs(3, micro)
