@@ -194,7 +194,7 @@ class Stacked:
             seed: int) -> Stacked:
         squared = replace(recipe, weights=(1.0, 0.0), folder=recipe.folder / "squared_error")
         folded, plain = (out_of_fold(make(r), train, folds, units(train.facts), seed) for r in (recipe, squared))
-        stacks = (Stack(drop=drop).fit(part.table, train.quality.numpy()) for part in (folded, plain))
+        stacks = (Stack(drop=drop).fit(part.table, train.quality.cpu().numpy()) for part in (folded, plain))
         return cls(folded, plain, *stacks)
 
     def methods(self, pictures: Pictures) -> dict[str, np.ndarray]:
@@ -206,7 +206,7 @@ class Stacked:
 
     def in_sample(self, train: Pictures, test: Pictures, drop: float) -> pd.DataFrame:
         """SROCC that each way of fitting the stack claims on its own pictures, and what it reaches on others."""
-        scores, truth = train.quality.numpy(), test.quality.numpy()
+        scores, truth = train.quality.cpu().numpy(), test.quality.numpy()
         biased, unseen = Stack(drop=drop).fit(self.folded.in_sample, scores), self.folded.predict(test)
         table = pd.DataFrame([
             ("in sample", "claimed", srocc(biased.predict(self.folded.in_sample), scores)),
