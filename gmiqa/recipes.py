@@ -120,7 +120,8 @@ def meta_pretrain(p: Any, model: GMIQA, pool: Any, seed: int, folder: Path, algo
         start, objective, steps=p.meta_steps, lr=p.meta_lr, **_arithmetic(p), workers=p.workers, clip=1.0,
         log_every=max(1, p.meta_steps // 20), folder=folder, seed=seed, label=label, report=report)
     trained = trained if isinstance(trained, MetaLearner) else MetaLearner(trained)
-    return meta_learning.with_statistics(trained, [pool.batch(10**6 + i, 64).images for i in range(4)]), history
+    last = p.meta_steps * p.meta_tasks  # pictures that are at hand, in other crops
+    return meta_learning.with_statistics(trained, [pool.batch(last + i, 64).images for i in range(4)]), history
 
 
 def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:

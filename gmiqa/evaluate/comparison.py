@@ -22,7 +22,7 @@ class Comparison:
     """a against b: delta = metric(a) - metric(b), its 95 % interval, and the outcome for a.
 
     n counts independent things and `over` names them: contents, seeds, type-seed pairs. runs: trainings behind each.
-    error, df: the standard error of delta and its degrees of freedom.
+    error, df: the standard error of delta and its degrees of freedom; `estimate` has its variance components.
     p belongs to the test that decides: of the margin where the outcome is "no difference", else of zero difference.
     """
 
@@ -39,6 +39,7 @@ class Comparison:
     error: float = NAN
     margin: float | None = None
     runs: int = 1
+    estimate: Estimate | None = None
 
     @classmethod
     def of(cls, estimate: Estimate, metric: str, n: int, over: str, margin: float | None = None, **more: Any
@@ -48,7 +49,7 @@ class Comparison:
         word = outcome_of(low, high, by_name(metric).higher_is_better, margin, estimate.df)
         p = estimate.p_within(margin) if word == SAME and margin is not None else estimate.p()
         return cls(metric, estimate.value, low, high, word, n, over, p=p, df=estimate.df, error=estimate.error,
-                   margin=margin, **more)
+                   margin=margin, estimate=estimate, **more)
 
     @property
     def counted(self) -> str:
@@ -85,7 +86,8 @@ def compare(
     """metric(a) - metric(b) on the same pictures; the interval is over whole groups where `groups` is given.
 
     a and b are (n,) predictions, or (runs, n) for trainings repeated with the same seeds in both: then the mean over
-    runs is compared, and runs and pictures (or groups) are both random.
+    runs is compared, and runs and pictures (or groups) are both random. Or (pairs, runs, n): the mean difference of
+    several pairs, which are no sample of anything, as a main effect is.
 
     bootstrap   at most so many resamples, each without one picture or group, or without a block of them
     margin      the smallest difference that matters, declared before the run
@@ -94,8 +96,10 @@ def compare(
     (first, second), chosen = (_runs(a), _runs(b)), by_name(metric)
     if first.shape != second.shape:
         raise UserError(f"Methods must share pictures and runs: predictions are {first.shape} and {second.shape}.")
-    estimate, n, note = _estimate(chosen, [first, second], target, groups, bootstrap, seed)
-    return Comparison.of(estimate, metric, n, _unit(groups, over), note=note, margin=margin, runs=len(first))
+    both = zip(first, second, strict=True) if first.ndim == 3 else [(first, second)]
+    methods = [runs for pair in both for runs in pair]
+    estimate, n, note = _estimate(chosen, methods, target, groups, bootstrap, seed)
+    return Comparison.of(estimate, metric, n, _unit(groups, over), note=note, margin=margin, runs=len(methods[0]))
 
 
 def repeated(
@@ -116,7 +120,8 @@ def repeated(
 def _estimate(
     metric: Metric, methods: list[Array], target: Any, groups: Any, resamples: int, seed: int
 ) -> tuple[Estimate, int, str]:
-    """Mean over runs of one method's metric, on its own scale, or of the first minus the second: estimate, n, note."""
+    """Mean over runs of one method's metric, on its own scale, or of the first minus the second, the third minus the
+    fourth and so on: estimate, n, note."""
     names = tuple(f"method {m}, run {r}" for m, runs in enumerate(methods) for r in range(len(runs))) + ("target",)
     (*columns, y), keep, lost = pairs(*(run for method in methods for run in method), target, names=names)
     index, count = units(groups, keep)
@@ -126,7 +131,7 @@ def _estimate(
         return Estimate(NAN), count, note
     W = left_out(index, count, resamples, seed) if count > 2 else np.ones((1, len(index)))
     made = [pseudo_values(metric, x, y, W, scaled=len(methods) == 1) for x in columns]
-    sign = np.array([1.0, -1.0][: len(methods)])[:, None]
+    sign = np.resize([1.0, -1.0], len(methods))[:, None] / max(1, len(methods) // 2)
     values = (sign * np.reshape([value for value, _ in made], (len(methods), -1))).sum(0)
     table = (sign[:, :, None] * np.reshape([pseudo for _, pseudo in made], (len(methods), len(values), -1))).sum(0)
     mean = crossed(table) if count > 2 else Estimate(NAN)

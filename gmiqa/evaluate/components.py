@@ -27,12 +27,34 @@ BLOCKS = 200  # units left out one by one up to here; more are left out in this 
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Variances of the mean of a table (R, C) that its runs, its contents and their interaction account for."""
+
+    R: int
+    C: int
+    runs: float
+    contents: float
+    interaction: float
+
+    def estimate(self, value: float, R: int, C: int) -> Estimate:
+        """What an experiment of R runs and C contents would give for the same value."""
+        both = self.interaction * self.R * self.C
+        of_runs = max(0.0, self.runs - self.interaction) * self.R
+        of_contents = max(0.0, self.contents - self.interaction) * self.C
+        runs, contents = (of_runs + both / C) / R, (of_contents + both / R) / C
+        variance = of_runs / R + of_contents / C + both / (R * C)
+        spread = runs**2 / (R - 1) + contents**2 / (C - 1) + (both / (R * C)) ** 2 / ((R - 1) * (C - 1))
+        return Estimate(value, variance**0.5, max(1.0, variance**2 / spread) if spread else float(min(R, C) - 1))
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A value, its standard error and its degrees of freedom; NaN where there are too few values for an error."""
 
     value: float
     error: float = float("nan")
     df: float = float("nan")
+    parts: Parts | None = None
 
     def bounds(self, level: float = LEVEL) -> tuple[float, float]:
         half = float(special.stdtrit(self.df, (1 + level) / 2)) * self.error if self.error else 0.0
@@ -69,10 +91,27 @@ def crossed(table: Array) -> Estimate:
     runs, contents = float(of_rows.var(ddof=1)) / R, float(of_columns.var(ddof=1)) / C
     interaction = float((rest**2).sum()) / ((R - 1) * (C - 1)) / (R * C)
     variance = runs + contents - interaction
+    parts = Parts(R, C, runs, contents, interaction)
     if variance <= max(runs, contents):  # a component below zero
-        return Estimate(mean, max(runs, contents) ** 0.5, (R if runs > contents else C) - 1)
+        return Estimate(mean, max(runs, contents) ** 0.5, (R if runs > contents else C) - 1, parts)
     spread = runs**2 / (R - 1) + contents**2 / (C - 1) + interaction**2 / ((R - 1) * (C - 1))
-    return Estimate(mean, variance**0.5, max(1.0, variance**2 / spread))
+    return Estimate(mean, variance**0.5, max(1.0, variance**2 / spread), parts)
+
+
+def needed(estimate: Estimate, margin: float, most: int = 1000, level: float = LEVEL) -> tuple[int | None, int | None]:
+    """(runs, contents) that would decide an estimate whose value stays what it is, the other number staying too, and
+    everything above R = C = `most` counting as never (None). Decided: the interval leaves out zero, or the value lies
+    within the margin by two one-sided tests."""
+    parts = estimate.parts
+    if parts is None:
+        return None, None
+
+    def decided(R: int, C: int) -> bool:
+        then = parts.estimate(estimate.value, R, C)
+        return then.p() < 1 - level or (abs(estimate.value) < margin and then.p_within(margin) < 1 - level)
+
+    runs = next((R for R in range(parts.R, most + 1) if decided(R, parts.C)), None)
+    return runs, next((C for C in range(parts.C, most + 1) if decided(parts.R, C)), None)
 
 
 def _one_way(mean: float, values: Array) -> Estimate:

@@ -19,7 +19,7 @@ import torch
 
 from gmiqa import recipes
 from gmiqa.data.pictures import Pictures
-from gmiqa.data.synthetic import Pool
+from gmiqa.data.synthetic import Pool, RecordPool
 from gmiqa.evaluate.comparison import compare, repeated
 from gmiqa.experiments.ablation_rows import CELLS, FACTORS, FOLDER, Row
 from gmiqa.experiments.ablation_rows import CLAIMS as CLAIMS
@@ -96,7 +96,7 @@ def bench(p: Settings, device: Any = "cpu") -> Bench:
 class Draws:
     """A pool that begins `by` steps later: each seed draws other pictures, and they are the same in every row."""
 
-    def __init__(self, pool: Pool, by: int):
+    def __init__(self, pool: Pool | RecordPool, by: int):
         self.pool, self.by, self.types = pool, by, pool.types
 
     def identity(self) -> dict[str, Any]:

@@ -46,13 +46,12 @@ def unasked(settings: Any) -> str:
 
 
 def folds(held_out: Sequence[int], count: int, seed: int = 0) -> list[list[int]]:
-    """`count` disjoint sets of types to hold out: first `held_out`, then the others, evenly and at random.
-
-    With `count` 1 only `held_out`; with more, every type is held out once.
+    """`count` disjoint sets of types to hold out: first `held_out`, if there are any, then the others, evenly and at
+    random. With `count` 1 only `held_out`; with more, every type is held out once.
     """
-    rest = np.random.default_rng(seed).permutation(but(held_out))
-    parts = np.array_split(rest, count - 1) if count > 1 else []
-    return [sorted(held_out), *(sorted(part.tolist()) for part in parts)]
+    rest, first = np.random.default_rng(seed).permutation(but(held_out)), [sorted(held_out)] if held_out else []
+    parts = np.array_split(rest, count - len(first)) if count > 1 else []
+    return [*first, *(sorted(part.tolist()) for part in parts)]
 
 
 def but(held_out: Sequence[int]) -> list[int]:
@@ -93,17 +92,23 @@ def experiment(networks: Mapping[tuple[int, int], dict[str, MetaLearner]], held_
     returns     rows (fold, arm, seed, type, shots, step, rmse, share, srocc),
                 choices (fold, arm, seed, inner, strength, edge)
     """
-    label, score = (list(part)[:CONTENTS] for part in contents)
     rows: list[pd.DataFrame] = []
     choices: list[pd.DataFrame] = []
     for fold, types in enumerate(held_out):
-        validation = synthetic.test_set(label, types=[*types, *others(types)], crop=crop, device=device)
-        test = synthetic.test_set(score, types=types, crop=crop, device=device)
+        validation, test = pictures(types, contents, crop, device)
         for seed in [s for f, s in networks if f == fold]:
             parts = compared(networks[fold, seed], types, validation, test, shots, seed)
             for tables, part in zip((rows, choices), parts, strict=True):
                 tables.append(part.assign(fold=fold, seed=seed))
     return pd.concat(rows, ignore_index=True), pd.concat(choices, ignore_index=True)
+
+
+def pictures(held_out: Sequence[int], contents: tuple[Sequence[Any], Sequence[Any]], crop: int,
+             device: Any = "cpu") -> tuple[Batch, Batch]:
+    """What one fold chooses rates on and labels, and what it scores: `validation` and `test` of `compared`."""
+    label, score = (list(part)[:CONTENTS] for part in contents)
+    return (synthetic.test_set(label, types=[*held_out, *others(held_out)], crop=crop, device=device),
+            synthetic.test_set(score, types=held_out, crop=crop, device=device))
 
 
 def compared(networks: dict[str, MetaLearner], held_out: Sequence[int], validation: Batch, test: Batch,

@@ -105,9 +105,13 @@ def watch(batch: Batch, sizes: Sequence[int] = (1, 16), **options: Any) -> Calla
 
 
 def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: int = 400, lr: float = 3e-3,
-                       seed: int = 0) -> GMIQA:
+                       seed: int = 0, opinions: bool = False) -> GMIQA:
     """A copy of `model` with only its level branch trained anew, on the fixed nodes V (n,d) of `batch`, each a graph of
-    one. It shows what a loss does to sigma, with everything else equal."""
+    one. It shows what a loss does to sigma, with everything else equal.
+
+    opinions    the label is a single score drawn from people's in every step, and no spread is given; else it is their
+                mean and their spread, of which the sampled error uses the mean alone
+    """
     torch.manual_seed(seed)
     copy = build(**model.config).to(V.device)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("level_branch.")}
@@ -116,16 +120,19 @@ def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: 
     for _ in range(steps):
         optimizer.zero_grad()
         mu, sigma = (x[:, 0] for x in copy.eval().level(V[:, None]))
-        level_loss(loss, mu, sigma, batch.severity.to(V.device), batch.spread.to(V.device)).backward()
+        label, spread = batch.severity.to(V.device), batch.spread.to(V.device)
+        if opinions:
+            label, spread = label + spread * torch.randn_like(spread), torch.zeros_like(spread)
+        level_loss(loss, mu, sigma, label, spread).backward()
         optimizer.step()
     return copy
 
 
-def sigmas(model: GMIQA, V: Tensor, batch: Batch, loss: str, seed: int = 0) -> pd.DataFrame:
+def sigmas(model: GMIQA, V: Tensor, batch: Batch, loss: str, seed: int = 0, opinions: bool = False) -> pd.DataFrame:
     """Sigma under a loss: the level branch refitted on the nodes V of half of the contents, asked about the others.
     Columns type, level, content, spread, sigma."""
     half = batch.content % 2 == 0
-    refitted = refit_level_branch(model, V[half], batch[half], loss, seed=seed)
+    refitted = refit_level_branch(model, V[half], batch[half], loss, seed=seed, opinions=opinions)
     rest = batch[~half].to("cpu")
     with torch.no_grad():
         sigma = refitted.level(V[~half][:, None])[1][:, 0].cpu()

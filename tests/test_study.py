@@ -1,0 +1,142 @@
+"""The study: units of work stand alone and are done once; answers come from tables; claims are those of the notebooks."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gmiqa import cli, settings
+from gmiqa.experiments import adaptation, graph_controls, study
+from gmiqa.experiments.questions import QUESTIONS, answers
+from gmiqa.runs import study as runs
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def p():
+    return settings.load(ROOT / "params/study.yaml")
+
+
+def predictions(columns, seeds=4, contents=8, each=12, noise=0.0):
+    """Predictions of columns {name: error}: the target and normal noise of that size."""
+    rng, n = np.random.default_rng(0), contents * each
+    target = rng.uniform(0, 1, n)
+    frames = [pd.DataFrame({"seed": seed, "picture": np.arange(n), "content": np.arange(n) // each, "target": target,
+                            **{name: target + error * rng.normal(size=n) for name, error in columns.items()}})
+              for seed in range(seeds)]
+    return pd.concat(frames).set_index(list(study.PICTURE))
+
+
+def by_claim(tables):
+    return {question.claim: (question, answer) for question, answer in answers(tables)}
+
+
+def test_tables_of_units_become_one_with_a_column_for_each_arm():
+    one, other = predictions({"full": 0.1}, seeds=2), predictions({"BL": 0.3}, seeds=1)
+    table = study.joined([one, other], study.PICTURE)
+    assert table["full"].notna().sum() == 2 * 96 and table["BL"].notna().sum() == 96
+    again = study.joined([table, predictions({"BL": 0.3}, seeds=2)], study.PICTURE)
+    assert list(again.index.names) == list(study.PICTURE) and again["BL"].notna().all()
+
+
+def test_finished_units_are_known_by_seed(p):
+    table = study.joined([predictions({"full": 0.1}, seeds=2), predictions({"BL": 0.3}, seeds=1)], study.PICTURE)
+    ablations = study.EXPERIMENTS["ablations"]
+    assert ablations.finished(table, p, (0,)) == ["full", "BL"] and ablations.finished(table, p, (1,)) == ["full"]
+    assert ablations.finished(table, p, (2,)) == [] == ablations.finished(study.joined([], study.PICTURE), p, (0,))
+
+
+def test_the_factorial_comes_first(p):
+    units = study.EXPERIMENTS["ablations"].units(p, (0,))
+    assert set(units[:8]) == set(study.CELLS) and len(units) == 17 and units[-1] == "whole"
+
+
+def test_a_better_arm_is_found_better_and_an_equal_one_equal():
+    factorial = {name: 0.2 - 0.05 * has.count("DGR") for name, has in study.CELLS.items()}
+    table = predictions({**factorial, "plain_DGR": 0.15, "V_only": 0.4})
+    table["plain_Meta"] = table["full"] + np.random.default_rng(1).normal(0, 0.001, len(table))
+    found = by_claim({"ablations": table})
+    outcome = {claim: answer and answer.outcome for claim, (_, answer) in found.items()}
+    assert outcome["DGR improves accuracy, over the whole factorial of SC, Meta and DGR"] == "better"
+    assert outcome["Meta pre-training is worth more than as much plain training"] == "no difference"
+    assert outcome["The edges help the score beyond the nodes alone"] == "worse"  # which is what the claim wants
+    assert outcome["Whole pictures are scored better than crops"] is None  # its row was not trained
+    effect = found["SC improves accuracy, over the whole factorial of SC, Meta and DGR"][1]
+    assert effect.runs == 4 and effect.n == 8
+
+
+def test_two_seeds_answer_nothing():
+    assert all(answer is None for _, answer in answers({"ablations": predictions({"full": 0.1, "V_only": 0.4}, 2)}))
+
+
+def test_adaptation_counts_pairs_of_type_and_seed():
+    rng = np.random.default_rng(0)
+    rows = [{"fold": t % 5, "seed": s, "type": t, "shots": n, "step": step, "plain": plain, adaptation.FLOOR: 1.0,
+             "maml": plain * (0.8 if step else 1.2)}
+            for t in range(1, 26) for s in range(5) for n in (5, 20) for step in (0, 10)
+            for plain in [np.exp(rng.normal(0, 0.05))]]
+    table = pd.DataFrame(rows).set_index(list(study.ADAPTED))
+    answer = by_claim({"adaptation": table})[next(q.claim for q in QUESTIONS if q.experiment == "adaptation")][1]
+    assert answer.outcome == "better" and answer.n == 125 and answer.runs == 5
+    assert answer.delta == pytest.approx(np.log(0.8), abs=1e-6)
+
+
+def test_graphs_compare_arms_and_losses():
+    rng = np.random.default_rng(0)
+    rows = [{"seed": s, "outcome": outcome, "unit": u, "arm": arm, "ours": base + 0.2 * (arm == "as trained")
+             + rng.normal(0, 0.01), study.START: base}
+            for outcome, arms in (("type", ("as trained", "none (A = I)")), ("neighbour", ("as trained",)),
+                                  ("sigma", (study.KL, study.SAMPLED)))
+            for arm in arms for s in range(3) for u in range(6) for base in [rng.uniform(0.3, 0.5)]]
+    found = by_claim({"graphs": pd.DataFrame(rows).set_index(list(study.JUDGED))})
+    assert found["Edges make the type of a graph easier to name (N = 16, our losses)"][1].outcome == "better"
+    codes = found["Graph pre-training with our losses makes type codes discriminative"][1]
+    assert codes.outcome == "better" and (codes.n, codes.runs) == (6, 3)
+
+
+def test_questions_have_the_words_of_the_notebooks():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "notebooks").glob("*.ipynb")))
+    for claim in ("Meta-training adapts to unseen distortion types better than plain training with equal computing",
+                  "A meta-trained network adapts to unseen types better than the mean of their labels does",
+                  "Quality-aware pre-training raises SROCC over the same start without it",
+                  "The quality-aware loss raises SROCC over the squared error",
+                  "The meta-learner raises SROCC over the best base network"):
+        assert claim in text and claim in [q.claim for q in QUESTIONS]
+    assert len({q.claim for q in QUESTIONS}) == len(QUESTIONS)
+    assert sum(claim in q.claim for q in QUESTIONS for claim in graph_controls.CLAIMS.values()) == 5
+
+
+def test_the_page_written_before_names_every_margin_and_family():
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if re.match(r"\| .* \| 0\.\d+ \|", line)]
+    written = {(row[6].strip(), float(row[5])) for row in rows}
+    assert {(q.family, q.margin) for q in QUESTIONS} == written
+    counts = [int(n) for row in rows for n in re.findall(r"\((?:\w.*: )?(\d+) claims?\)", row[1]) or ["1"]]
+    assert sum(counts) == len(QUESTIONS)
+
+
+def test_a_unit_is_done_once_and_never_beside_other_settings(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, count in (("learn", 6), ("test", 2)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            Image.fromarray(rng.integers(0, 256, (72, 96, 3), dtype=np.uint8)).save(tmp_path / name / f"{k}.png")
+    command = ["study", str(ROOT / "params/tiny.yaml"), "-p", f"data={tmp_path / 'learn'}", "-p",
+               f"test_data={tmp_path / 'test'}", "-p", "ablation_rows=[BL]", "-p", "ablation_seeds=1", "--only",
+               "ablations", "--to", str(tmp_path / "to"), "--work", str(tmp_path / "work")]
+    assert cli.main(command) == 0
+    first = (tmp_path / "to/ablations.csv").read_text()
+    table = runs.Results(tmp_path / "to").table("ablations")
+    assert table["BL"].notna().sum() == 25 and table.index.get_level_values("content").nunique() == 1
+    assert not list((tmp_path / "work").rglob("*.ckpt"))
+    capsys.readouterr()
+    assert cli.main(command) == 0 and "0 units left" in capsys.readouterr().out
+    assert (tmp_path / "to/ablations.csv").read_text() == first
+    assert cli.main([*command, "-p", "finetune_steps=3"]) == 2
+    assert "finetune_steps=3 (there: 2)" in capsys.readouterr().err
+    assert cli.main(["study", "--only", "ablation"]) == 2
+    assert "did you mean" in capsys.readouterr().err
