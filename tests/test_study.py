@@ -1,4 +1,4 @@
-"""The study: units of work stand alone and are done once; answers come from tables; claims are those of the notebooks."""
+"""The study: units of work stand alone and are done once; answers come from tables, in the words of the notebooks."""
 
 import re
 from pathlib import Path
