@@ -16,9 +16,7 @@ from torch import Tensor
 from gmiqa import Scorer
 from gmiqa.data import synthetic
 from gmiqa.release import behaviour
-from gmiqa.score.result import distortion_name
-
-NAMES = [distortion_name(k) for k in range(26)]
+from gmiqa.torch_engine import NAMES
 
 
 def main() -> None:

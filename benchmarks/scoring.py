@@ -1,9 +1,10 @@
-"""Scoring: the command's speed against decode + forward alone, its memory, and a step of the explorer.
+"""Scoring: the command's start, speed and memory, beside another version of it; and a step of the explorer.
 
-    python -m benchmarks.scoring [--pictures 2000] [--checkpoint FILE]
+    python -m benchmarks.scoring [--pictures 400] [--checkpoint FILE | --preset lite] [--against FOLDER]
 
-Without a checkpoint: the bundled model, or an untrained one of its size where there is none (speed does not depend on
-training). Parts and whole are timed in turns, a block of pictures at a time, so that a busy machine slows all alike.
+--preset measures an untrained network, exported (speed does not depend on training). --against names a checkout of
+another version, which is timed in turns with this one and scores with its own bundled model: a busy machine slows both
+alike.
 """
 
 import argparse
@@ -13,28 +14,50 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from gmiqa.cli import main as gmiqa
 from gmiqa.data import embedded, images
 from gmiqa.data.distortions import TYPES
+from gmiqa.release.export import to_onnx
 from gmiqa.score import Scorer
-from gmiqa.score.prepare import to_network
-from gmiqa.score.scorer import BUNDLED
+from gmiqa.torch_engine import NAMES
 from gmiqa.widgets.distortion_explorer import Steps
-from gmiqa_core import checkpoints, network
+from gmiqa_core import network
 
-BLOCKS = 8
+ROOT = Path(__file__).parents[1]
+BLOCKS = 4
 DIFFERENT = 64  # distinct pictures; the others are links to them
 # VmHWM belongs to the new program; ru_maxrss would still hold the peak of the process that started it
 MEASURE = (
     "import re, sys; from gmiqa.cli import main; code = main(sys.argv[1:]); "
-    "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 1024); sys.exit(code)"
+    "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr); sys.exit(code)"
 )
+
+
+@dataclass
+class Run:
+    """Of one call of the command: seconds to its first score, then pictures a second, and its peak memory in MB."""
+
+    first: float
+    rate: float
+    peak: float
+
+
+def call(paths: list[Path], checkpoint: str | None, root: Path = ROOT) -> Run:
+    """Score some pictures with the version of gmiqa in `root`."""
+    arguments = [*map(str, paths), "--json", "--device", "cpu", *(["--checkpoint", checkpoint] if checkpoint else [])]
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-u", "-c", MEASURE, "score", *arguments], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)})
+    assert process.stdout and process.stderr
+    times = [time.perf_counter() for _ in process.stdout]
+    peak = float(process.stderr.read().split()[-1]) / 1000
+    assert process.wait() == 0
+    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+    return Run(times[0] - began, rate, peak)
 
 
 def fill(folder: Path, count: int) -> list[Path]:
@@ -44,67 +67,39 @@ def fill(folder: Path, count: int) -> list[Path]:
     for i, path in enumerate(sources):
         x = images.to_float(photographs[i % len(photographs)]).roll(37 * i, -1)
         images.write(torch.nn.functional.interpolate(x[None], (512, 512), mode="bilinear")[0], path, quality=90)
-    blocks = []
-    for b in range(BLOCKS):
-        block = folder / f"block{b}"
+    blocks = [folder / f"block{b}" for b in range(BLOCKS)]
+    for b, block in enumerate(blocks):
         block.mkdir()
         for i in range(b, count, BLOCKS):
             os.link(sources[i % len(sources)], block / f"{i:06d}.jpg")
-        blocks.append(block)
     return blocks
 
 
-def throughput(scorer: Scorer, checkpoint: str, blocks: list[Path], folder: Path) -> None:
-    decode = forward = command = 0.0
-    count = 0
-    scorer.score(next(blocks[0].iterdir()))
-    with ThreadPoolExecutor(scorer.workers) as pool:
-        for block in blocks:
-            paths = sorted(block.iterdir())
-            count += len(paths)
-            began = time.perf_counter()
-            decoded = list(pool.map(lambda path: images.read(path, scorer.model.max_side), paths))
-            decode += time.perf_counter() - began
-            inputs = [part for x in decoded for part in scorer.model.inputs(to_network(x)[None])]
-            began = time.perf_counter()
-            scorer.forward_all(inputs)
-            forward += time.perf_counter() - began
-            del decoded, inputs
-            began = time.perf_counter()
-            with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-                arguments = ["--csv", str(folder / f"{block.name}.csv"), "--checkpoint", checkpoint, "--worst", "0"]
-                assert gmiqa(["score", str(block), *arguments, "--device", "cpu"]) == 0
-            command += time.perf_counter() - began
-    crops = scorer.model.test_crops["crops"]
-    seen = f"{crops} crops each" if crops else "seen whole"
-    print(f"{count} pictures of 512 x 512, {seen}, {scorer.workers} workers")
-    rates = {"decode alone": decode, "forward alone": forward, "command": command}
-    print(", ".join(f"{name} {count / seconds:.1f}/s" for name, seconds in rates.items()))
-    print(f"command / (1 / (decode + forward)): {(decode + forward) / command:.2f} (aim: at least 0.85)")
+def versions(blocks: list[Path], checkpoint: str | None, other: Path | None) -> None:
+    """Start, speed and memory of this version and the other, block by block in turns."""
+    runs: dict[str, list[Run]] = {"this version": [], **({"the other": []} if other else {})}
+    for block in blocks:
+        for name, done in runs.items():
+            done.append(call([block], checkpoint, ROOT) if name == "this version" else call([block], None, other))
+    for name, done in runs.items():
+        first, rate, peak = (statistics.median(getattr(run, field) for run in done)
+                             for field in ("first", "rate", "peak"))
+        print(f"{name}: first score after {first:.2f} s, then {rate:.1f} pictures/s, at most {peak:.0f} MB "
+              f"({len(done)} folders of {len(list(blocks[0].iterdir()))} pictures of 512 x 512)")
+    if other:
+        ratios = [a.rate / b.rate for a, b in zip(*runs.values(), strict=True)]
+        print(f"pictures/s, this version by the other: {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def memory(folder: Path, blocks: list[Path]) -> None:
-    """Peak memory of the whole process, with a tiny network so that only the pictures differ."""
-    torch.manual_seed(0)
-    checkpoint = checkpoints.save(network.build("tiny"), folder / "tiny.safetensors", max_side=512)
-    peaks = {}
-    for name, chosen in (("one block", blocks[:1]), ("all blocks", blocks)):
-        peaks[name] = peak([*map(str, chosen), "--csv", str(folder / f"{name}.csv")], checkpoint)
-    files = [sum(1 for block in chosen for _ in block.iterdir()) for chosen in (blocks[:1], blocks)]
-    print(f"peak memory: {peaks['one block']:.0f} MB for {files[0]} files, {peaks['all blocks']:.0f} MB for {files[1]}")
+def large(folder: Path, checkpoint: str | None) -> None:
+    """Peak memory for pictures of 100 megapixels."""
     y, x = torch.meshgrid(torch.arange(10_000), torch.arange(10_000), indexing="ij")
-    large = torch.stack([x // 40, y // 40, (x + y) // 80]).to(torch.uint8)
-    images.write(large, folder / "large.jpg", quality=85)
-    images.write(large, folder / "large.png")
-    del x, y, large
-    for name in ("large.jpg", "large.png"):
-        megabytes = peak([str(folder / name)], checkpoint)
-        print(f"peak memory: {megabytes:.0f} MB for {name} of 100 megapixels (limit: 2000)")
-
-
-def peak(arguments: list[str], checkpoint: Path) -> float:
-    command = [sys.executable, "-c", MEASURE, "score", *arguments, "--checkpoint", str(checkpoint), "--device", "cpu"]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    picture = torch.stack([x // 40, y // 40, (x + y) // 80]).to(torch.uint8)
+    for name, options in (("large.jpg", {}), ("progressive.jpg", {"progressive": True}), ("large.png", {})):
+        images.write(picture, folder / name, **options)
+        print(f"{name} of 100 megapixels: at most {call([folder / name], checkpoint).peak:.0f} MB (aim: under 1,000)")
+        (folder / name).unlink()
 
 
 def explorer(scorer: Scorer) -> None:
@@ -129,21 +124,19 @@ def explorer(scorer: Scorer) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--checkpoint")
+    parser.add_argument("--preset")
+    parser.add_argument("--against", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        checkpoint = given.checkpoint or (str(BUNDLED) if BUNDLED.is_file() else "")
-        if not checkpoint:
-            print("no bundled model: an untrained one of its size")
-            meta = {"max_side": 512}
-            checkpoint = str(checkpoints.save(network.build("cpu"), folder / "untrained.safetensors", **meta))
-        scorer = Scorer(checkpoint, "cpu")
-        blocks = fill(folder, given.pictures)
-        explorer(scorer)
-        throughput(scorer, checkpoint, blocks, folder)
-        memory(folder, blocks)
+        folder, checkpoint = Path(name), given.checkpoint
+        if given.preset:
+            checkpoint = str(folder / "untrained.onnx")
+            Path(checkpoint).write_bytes(to_onnx(network.build(given.preset), {"names": NAMES, "max_side": 512}))
+        versions(fill(folder, given.pictures), checkpoint, given.against)
+        large(folder, checkpoint)
+        explorer(Scorer(checkpoint, "cpu"))
 
 
 if __name__ == "__main__":

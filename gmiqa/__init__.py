@@ -10,7 +10,7 @@ __all__ = ["Score", "Scorer"]
 
 
 def __getattr__(name: str) -> Any:
-    # Scorer needs torch; `import gmiqa` alone stays quick.
+    # Scorer loads NumPy and Pillow; `import gmiqa` alone stays quick.
     if name in __all__:
         from gmiqa import score
 

@@ -14,7 +14,7 @@ def cores() -> int:
 
 def single_threaded_pool(workers: int, name: str) -> ThreadPoolExecutor:
     """Running threads that compute on one core each: the result does not depend on how many cores there are."""
-    import torch  # here, because `cores` is asked where nothing is computed
+    import torch  # here, because `cores` is asked where torch need not be
 
     before = torch.get_num_threads()
     barrier = threading.Barrier(workers)

@@ -5,6 +5,12 @@ from pathlib import Path
 
 import hostile
 import pytest
+from mutations import mutations
+
+from gmiqa.release.export import to_onnx
+from gmiqa.score import Scorer
+from gmiqa.torch_engine import NAMES
+from gmiqa_core import network
 
 
 def memory(field: str) -> float:
@@ -56,3 +62,16 @@ def test_no_bomb_takes_much_memory(result):
     if result[4] is None:
         pytest.skip("this system does not tell the most memory that was held")
     assert 0 < result[4] < 1e9
+
+
+def test_mutated_pictures_are_scored_or_refused_and_none_is_lost(tmp_path):
+    """Seeded; `python tests/mutations.py` sends 2,000 through the command."""
+    (tmp_path / "model.onnx").write_bytes(to_onnx(network.build("tiny"), {"names": NAMES, "max_side": 64}))
+    pictures = dict(mutations(300))
+    scores = list(Scorer(tmp_path / "model.onnx", "cpu", workers=2).score_many(pictures.values()))
+    assert len(scores) == len(pictures)
+    read = [score for score in scores if not score.error]
+    assert 30 < len(read) < 270, "both outcomes are tried"
+    assert all(0 <= score.quality <= 100 for score in read)
+    unexpected = [score.error for score in scores if score.error and not score.error.startswith("cannot read")]
+    assert not unexpected, "each is an error that the decoder foresees"

@@ -26,7 +26,7 @@ LAYERS = (
     ("core.meta_learning", "core.pretraining", "core.finetuning"),
     ("settings", "threads", "recorded"),
     ("data", "features"),
-    ("evaluate",),
+    ("evaluate", "torch_engine"),
     ("baselines", "score"),
     ("base_networks", "imagenet", "mobilenet", "targets"),
     ("distillation",),

@@ -1,8 +1,7 @@
 """Scoring: one picture, many, and the map. The model is untrained: properties are tested, not its opinion."""
 
+import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ import torch
 from PIL import Image
 
 from gmiqa.data import images
-from gmiqa.score import QualityMap, Scorer
+from gmiqa.release.export import export
+from gmiqa.score import QualityMap, Score, Scorer, crops
 from gmiqa.score import scorer as scorer_module
 from gmiqa_core import checkpoints, network, prediction
 from gmiqa_core.errors import UserError
@@ -26,9 +26,21 @@ META = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def trained(tmp_path_factory):
+    """A network and its file, in half precision as the bundled one."""
     torch.manual_seed(0)
-    return checkpoints.save(network.build("tiny"), tmp_path_factory.mktemp("model") / "model.safetensors", **META)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    checkpoints.save(network.build("tiny"), path, torch.float16, **META)
+    return checkpoints.load(path)[0], path
+
+
+@pytest.fixture(scope="module", params=["safetensors", "onnx"])
+def checkpoint(request, trained):
+    """The file for PyTorch, and the file for onnxruntime."""
+    path = trained[1].with_suffix(f".{request.param}")
+    if request.param == "onnx":
+        export(trained[1], path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +80,18 @@ def test_a_score_has_ranges_and_says_whose_opinion_it_is(scorer, folder):
     assert str(score).startswith("quality ")
 
 
-def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, folder):
+def test_a_network_tuned_on_crops_scores_as_in_its_own_tests(scorer, trained, folder):
     score, shown = scorer.score(folder / "02.png"), images.Decoded([folder / "02.png"], 128)
-    expected = prediction.predict(scorer.model.network, shown, crops=3, crop=64, turn=True)
+    expected = prediction.predict(trained[0], shown, crops=3, crop=64, turn=True)
     assert score.quality == pytest.approx(100 * expected.mu[0], abs=1e-3)
     assert score.sigma == pytest.approx(150 * expected.sigma[0], rel=1e-4)
-    whole = prediction.predict(scorer.model.network, shown).mu[0]
+    whole = prediction.predict(trained[0], shown).mu[0]
     assert abs(score.quality / 100 - whole) > 1e-4, "crops and the whole agree: this test shows nothing"
 
 
 def test_a_network_tuned_on_whole_pictures_sees_them_whole(folder):
     scorer = Scorer(model=network.build("tiny"), meta={"max_side": 128, "crop": 0, "views": 8}, device="cpu")
-    expected = prediction.predict(scorer.model.network, images.Decoded([folder / "02.png"], 128))
+    expected = prediction.predict(scorer.engine.network, images.Decoded([folder / "02.png"], 128))
     assert scorer.score(folder / "02.png").quality == pytest.approx(100 * expected.mu[0], abs=1e-3)
 
 
@@ -112,19 +124,6 @@ def test_the_number_of_workers_changes_nothing(checkpoint, scorer, folder, worke
     other = Scorer(checkpoint, "cpu", workers=workers)
     pairs = zip(other.score_many(folder.iterdir()), scorer.score_many(folder.iterdir()), strict=True)
     assert all(same(a, b) for a, b in pairs)
-
-
-def test_pictures_of_equal_size_share_a_pass_on_a_gpu_and_agree(checkpoint, scorer, folder, monkeypatch):
-    """The GPU's route, run on a CPU: batched scores agree with single ones to 0.01 of 100."""
-    batched = Scorer(checkpoint, "cpu")
-    monkeypatch.setattr(batched, "device", torch.device("meta"))
-    monkeypatch.setattr(batched, "model", scorer.model)
-    monkeypatch.setattr(scorer_module, "GPU_BATCH", 5)
-    paths = [*sorted(folder.iterdir()), folder / "missing.png"]
-    scores = list(batched.score_many(paths))
-    assert [s.path for s in scores] == [str(p) for p in paths] and scores[-1].error
-    for path, score in zip(paths[:-1], scores, strict=False):
-        assert score.quality == pytest.approx(scorer.score(path).quality, abs=0.01)
 
 
 def test_an_unreadable_picture_is_an_error_alone_and_a_row_in_a_stream(scorer, folder, tmp_path):
@@ -179,7 +178,7 @@ def test_a_map_of_one_bad_quadrant_is_lowest_there(checkpoint, monkeypatch):
     """With a network that sees noise (here: its variance), the blending keeps the place."""
     scorer = Scorer(checkpoint, "cpu")
     scorer.model.max_side = 512
-    monkeypatch.setattr(scorer.model, "forward", lambda x, *longer: 1 - x.var().double().expand(1, 29))
+    monkeypatch.setattr(scorer.model, "judge", lambda x, *longer: {"mu": 1 - x.var()[None]})
     for quadrant in range(4):
         x = torch.full((3, 384, 512), 0.5)
         top, left = 192 * (quadrant // 2), 256 * (quadrant % 2)
@@ -205,9 +204,11 @@ def test_the_checkpoint_that_notebook_40_saves_scores_pictures(tmp_path):
 def test_foreign_checkpoints_and_devices_are_refused_by_name(tmp_path, checkpoint):
     foreign = tmp_path / "model.pt"
     torch.save({"weights": torch.zeros(3)}, foreign)
-    truncated = tmp_path / "half.safetensors"
+    truncated = tmp_path / f"half{checkpoint.suffix}"
     truncated.write_bytes(checkpoint.read_bytes()[:5000])
-    for path in (foreign, truncated, tmp_path / "none.safetensors", tmp_path):
+    empty = tmp_path / "empty.onnx"
+    empty.write_bytes(b"")
+    for path in (foreign, truncated, empty, tmp_path / "none.onnx", tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(UserError, match=path.name):
             Scorer(path)
     with pytest.raises(UserError, match="gpu9"):
@@ -221,6 +222,38 @@ def test_a_model_with_a_score_head_alone_still_scores(folder):
     assert 0 <= score.quality <= 100 and score.distortion == "" and math.isnan(score.severity)
 
 
-def test_importing_the_package_loads_no_torch():
-    code = "import sys, gmiqa; assert 'torch' not in sys.modules; gmiqa.Scorer; assert 'torch' in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_map_comes_with_the_score_and_is_the_same_alone(scorer, folder):
+    alone = scorer.score(folder / "02.png", with_map=True)
+    assert same(alone, scorer.score(folder / "02.png")) and scorer.score(folder / "02.png").map is None
+    (streamed,) = scorer.score_many([folder / "02.png"], with_map=True)
+    for other in (streamed.map, scorer.quality_map(folder / "02.png")):
+        assert np.array_equal(alone.map.values, other.values) and (other.width, other.height) == (160, 200)
+
+
+def test_a_network_that_knows_places_shares_its_score_out_among_them(folder):
+    scorer = Scorer(model=network.build("tiny", branches=("score", "local")), meta={"max_side": 128}, device="cpu")
+    score = scorer.score(folder / "00.png", with_map=True)
+    assert score.map.values.shape == (96 // 16, 128 // 16)
+    assert score.map.values.mean() == pytest.approx(score.quality, abs=0.5)
+
+
+def test_a_score_as_a_dictionary_is_plain_json(scorer, folder):
+    score = scorer.score(folder / "00.png", with_map=True)
+    plain = json.loads(json.dumps(score.as_dict(), allow_nan=False))
+    assert plain["quality"] == score.quality and plain["distortion"] == score.distortion and "map" not in plain
+    assert plain["distortions"] == dict(score.distortions) and plain["cause"] in ("", score.distortion)
+    assert Score(error="broken").as_dict()["quality"] is None
+    assert Score(distortions=(("none of these", 0.9),)).cause == ""
+
+
+def test_numpy_crops_and_area_averages_are_those_of_the_training():
+    x = torch.rand(3, 70, 93, generator=torch.manual_seed(0))
+    for k in range(8):
+        for crop, turn in ((64, True), (64, False), (200, True)):
+            expected = prediction.crop_of(x, k, crop, turn)
+            assert np.array_equal(crops.crop_of(x.numpy(), k, crop, turn), expected.numpy())
+    for factor in (0.7, 0.5, 0.2):
+        size = [max(32, round(side * factor)) for side in x.shape[1:]]
+        expected = torch.nn.functional.interpolate(x[None], size, mode="area").numpy()
+        assert np.allclose(crops.shrunk(x[None].numpy(), factor), expected, atol=1e-6)
+    assert np.array_equal(crops.shrunk(x.numpy(), 1.0), x.numpy())

@@ -25,6 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"gmiqa: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "gmiqa", "gmiqa_core"):
+            raise
+        print(f"gmiqa: '{arguments[0]}' needs {package}, which the light install leaves out: `make` in a clone of the "
+              "repository sets up everything (README.md)", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, `| head` for example
         return 141

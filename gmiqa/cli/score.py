@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import math
 import os
 import sys
 from collections import Counter
@@ -40,14 +38,21 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="a saved model (default: the bundled one)")
     parser.add_argument("--worst", type=_count, metavar="N", help="how many worst and best to show (default: 20)")
     parser.add_argument("--sheet", metavar="FILE", help="contact sheet (default: scores.html beside scores.csv)")
+    parser.add_argument("--map", metavar="FOLDER", help="write there, for each picture, where it is bad, as PNG")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="for ray see docs/scoring.md")
     parser.add_argument("--workers", type=_count, metavar="N", help="pictures in work at a time (default: all cores)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score what was asked; returns the exit code."""
+    import warnings
+
     from gmiqa.score.folder import Extremes, Table, find
 
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged file gets its row
+
+    if args.map and args.engine == "ray":
+        raise UserError("--map works with --engine local only")
     for path in args.paths:
         if not os.path.lexists(path):
             raise UserError(f"no picture or folder {path}: check the path")
@@ -90,7 +95,7 @@ def _scores(
 ) -> Iterator[Score]:
     """Every new score, after its row has been written to disk."""
     from gmiqa.runs.progress import Progress
-    from gmiqa.score.folder import find, row_of
+    from gmiqa.score.folder import find, row_of, write_map
 
     for row in table.open() if table else ():
         if counts["scored"] == 0 and not row["error"]:
@@ -101,7 +106,10 @@ def _scores(
     with redirect_stdout(sys.stderr):
         bar = Progress("pictures", total - counts["already there"], jupyter=False)
     paths = (path for path in find(args.paths, args.recursive) if table is None or path not in table)
-    for score in scorer.score_many(paths):
+    stream = scorer.score_many(paths, with_map=True) if args.map else scorer.score_many(paths)  # type: ignore[call-arg]
+    for score in stream:
+        if score.map is not None:
+            write_map(args.map, score)
         row = row_of(score)
         if table:
             table.add(row)
@@ -124,9 +132,7 @@ def _check_same_model(scorer: Scorer | RayScorer, row: Row, table: Table | None)
 
 def _print(score: Score, as_json: bool) -> None:
     if as_json:
-        fields = dataclasses.asdict(score) | {"distortion": score.distortion, "probability": score.probability}
-        fields["distortions"] = dict(score.distortions)
-        print(json.dumps({k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}))
+        print(json.dumps(score.as_dict()), flush=True)
     else:
         name = score.path.encode(errors="backslashreplace").decode()
         print(f"{name}: {score}", flush=True)

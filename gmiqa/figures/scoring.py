@@ -14,22 +14,13 @@ from gmiqa.figures.style import GROUP_COLOURS, INK, MUTED, PALETTE, style
 if TYPE_CHECKING:
     from gmiqa.score import QualityMap, Score
 
-BAD = (213, 94, 0)  # the palette's vermilion
-SHARE = 0.75  # of the colour at the worst place of a map
 
 
 def overlay(picture: Tensor, quality_map: QualityMap) -> Tensor:
-    """The picture in grey, its bad places in vermilion: uint8 (3,H,W) -> uint8 (3,H,W).
+    """The picture in grey, its bad places in vermilion: uint8 (3,H,W) -> uint8 (3,H,W)."""
+    from gmiqa.score import quality_map as maps
 
-    Colour is relative to the picture's own best and worst place; a map that hardly varies (10 points) stays pale.
-    """
-    values = torch.from_numpy(quality_map.values)[None, None]
-    span = max(10.0, float(values.max() - values.min()))
-    size = (picture.shape[1], picture.shape[2])
-    badness = torch.nn.functional.interpolate((values.max() - values) / span, size, mode="bilinear")[0]
-    grey = picture.float().mean(0, keepdim=True) * 0.8 + 40
-    share = SHARE * badness**1.5
-    return ((1 - share) * grey + share * torch.tensor(BAD).view(3, 1, 1)).round().clamp(0, 255).to(torch.uint8)
+    return torch.from_numpy(maps.overlay(picture.cpu().numpy(), quality_map))
 
 
 def score_figure(name: str, picture: Tensor, score: Score, quality_map: QualityMap) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gmiqa import evaluate
 from gmiqa.data import synthetic
 from gmiqa.data.distortions import TYPES, calibration, distort
-from gmiqa.score.result import distortion_name
+from gmiqa.torch_engine import NAMES
 
 Judge = Callable[[Tensor], tuple[np.ndarray, np.ndarray]]  # (n,3,h,w) in [0,1] -> scores and types, 0..25, of each
 ORDERED = [t.id for t in TYPES if t.id not in calibration.UNORDERED]  # types whose levels are severities
@@ -50,8 +50,8 @@ def falling(frame: pd.DataFrame) -> dict[str, Any]:
         "undistorted named none": (frame[frame["level"] == 0]["named"] == 0).mean(),
         "level 5 below original": (strong["score"] < strong["content"].map(clean)).mean(), "level 5": len(strong),
         "types that follow": int((follows >= 0.9).sum()),
-        "not following": [distortion_name(int(k)) for k in follows.index[follows < 0.9]],
-        "rising": [distortion_name(int(k)) for k in by_level.index[by_level[5] >= by_level[1]]],
+        "not following": [NAMES[int(k)] for k in follows.index[follows < 0.9]],
+        "rising": [NAMES[int(k)] for k in by_level.index[by_level[5] >= by_level[1]]],
         "falling steps": int(steps.to_numpy().sum()), "steps": steps.size,
     }
 

@@ -10,7 +10,20 @@
     sweep.py       one chain run per point of a grid
 """
 
+from typing import TYPE_CHECKING, Any
+
 from gmiqa.runs.progress import Progress, progress
-from gmiqa.runs.stage import Stage, open_stage
+
+if TYPE_CHECKING:
+    from gmiqa.runs.stage import Stage, open_stage
 
 __all__ = ["Progress", "Stage", "open_stage", "progress"]
+
+
+def __getattr__(name: str) -> Any:
+    # A stage needs pandas and torch; whoever only shows progress does not.
+    if name in __all__:
+        from gmiqa.runs import stage
+
+        return getattr(stage, name)
+    raise AttributeError(f"module 'gmiqa.runs' has no attribute {name!r}")

@@ -6,7 +6,7 @@ import base64
 import html
 import os
 
-from gmiqa.data import images
+from gmiqa.data import pixels
 from gmiqa.score.folder import Row
 from gmiqa_core.errors import UserError
 from gmiqa_core.files import write_atomically
@@ -56,7 +56,7 @@ def _figure(row: Row) -> str:
     path = html.escape(row["path"])
     words = f"quality {float(row['quality']):.1f} of 100, {row['distortion']}"
     try:
-        data = base64.b64encode(images.encode(images.read(row["path"], THUMBNAIL), "jpeg", quality=80)).decode()
+        data = base64.b64encode(pixels.encode(pixels.read(row["path"], THUMBNAIL), "jpeg", quality=80)).decode()
         picture = f"<img alt='{path}: {words}' loading='lazy' src='data:image/jpeg;base64,{data}'>"
     except UserError:  # it has been moved, or the table could only write its name in escapes
         picture = "<div class='none'>no preview</div>"

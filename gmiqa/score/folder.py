@@ -15,14 +15,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from gmiqa.data import images
+from gmiqa.data import pixels
+from gmiqa.score.quality_map import overlay
 from gmiqa.score.result import Score
 from gmiqa_core.errors import UserError
 
 HEADER = ("path", "quality", "sigma", "distortion", "probability", "severity", "width", "height", "error")
 # suffixes of pictures: formats that we read, and some that we do not, so that their rows say so
-SUFFIXES = (*images.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif")
+SUFFIXES = (*pixels.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ", "＝", "＋", "－", "＠")  # what a spreadsheet may run or hide
+SHOWN = 1024  # pixels of the longer side of a map
 Row = dict[str, str]
 
 
@@ -73,6 +75,19 @@ def row_of(score: Score) -> Row:
         "height": str(score.height) if read else "",
         "error": _cell(" ".join(score.error.split())),
     }
+
+
+def write_map(folder: str | os.PathLike, score: Score) -> None:
+    """The picture in grey with its bad places in orange, as a PNG file: `photos/a.jpg` becomes
+    `folder/photos/a.jpg.png`."""
+    assert score.map is not None
+    parts = [{"..": "up"}.get(part, part) for part in Path(score.path).parts if part != Path(score.path).anchor]
+    path = Path(folder, *parts[:-1], f"{parts[-1][:200]}.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the map {path}: {error.strerror or error}") from error
+    pixels.write(overlay(pixels.read(score.path, SHOWN), score.map), path)
 
 
 def _cell(text: str) -> str:

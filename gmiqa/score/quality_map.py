@@ -1,10 +1,9 @@
 """Where a picture is bad, in the scores' unit (0..100, higher is better).
 
-With a local quality network (local_quality.py; the bundled model has one) the picture's score is shared out: each
-place gets it in proportion to 1 - severity, so that the map's mean is about the score. Without one, the map blends
-the network's scores of overlapping tiles, each a picture in its own right. A tile is a quarter of
-the longer side of the prepared picture, but at least 96 pixels, where the network still sees structure; tiles overlap
-by half.
+Where the network says how severely each place is distorted, the picture's score is shared out: each place gets it in
+proportion to 1 - severity, so that the map's mean is about the score. Otherwise the map blends the network's scores of
+overlapping tiles, each a picture in its own right. A tile is a quarter of the longer side of the prepared picture, but
+at least 96 pixels, where the network still sees structure; tiles overlap by half.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+from PIL import Image
 
-LARGEST = 640  # longer side of the picture that the local quality network sees
 SMALLEST_TILE = 96
 TILES_A_SIDE = 4  # of the longer side
+BAD = (213, 94, 0)  # vermilion
+SHARE = 0.75  # of the colour at the worst place of a map
 CELL = 16  # pixels of the prepared picture per cell of the map
 
 
@@ -37,10 +36,24 @@ class QualityMap:
         return int((column + 0.5) * self.width / columns), int((row + 0.5) * self.height / rows)
 
 
-def shared_out(quality: Tensor, severity: Tensor) -> np.ndarray:
-    """A picture's quality (1,) in 0..1 and the severity (rows,columns) in 0..1 of its places -> values of its map."""
-    undistorted = 1 - severity
-    return (100 * (quality * undistorted / undistorted.mean()).clamp(0, 1)).numpy().astype(np.float32)
+def shared_out(quality: float, severity: np.ndarray) -> np.ndarray:
+    """A picture's quality in 0..1 and the severity (rows,columns) in 0..1 of its places -> values of its map."""
+    undistorted = 1 - severity.astype(float)
+    return (100 * (quality * undistorted / undistorted.mean()).clip(0, 1)).astype(np.float32)
+
+
+def overlay(picture: np.ndarray, quality_map: QualityMap) -> np.ndarray:
+    """The picture in grey, its bad places in vermilion: uint8 (3,H,W) -> uint8 (3,H,W).
+
+    Colour is relative to the picture's own best and worst place; a map that hardly varies (10 points) stays pale.
+    """
+    values = quality_map.values.astype(np.float32)
+    span = max(10.0, float(values.max() - values.min()))
+    small = Image.fromarray((values.max() - values) / span)
+    badness = np.asarray(small.resize(picture.shape[:0:-1], Image.Resampling.BILINEAR))
+    grey = picture.mean(0, dtype=np.float32, keepdims=True) * np.float32(0.8) + 40
+    share = np.float32(SHARE) * badness.clip(0, 1) ** 1.5
+    return ((1 - share) * grey + share * np.array(BAD, np.float32)[:, None, None]).round().clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -59,15 +72,16 @@ class Tiles:
         side = max(SMALLEST_TILE, round(max(height, width) / TILES_A_SIDE))
         return cls(height, width, side, _starts(height, side), _starts(width, side))
 
-    def cut(self, x: Tensor) -> list[Tensor]:
+    def cut(self, x: np.ndarray) -> list[np.ndarray]:
         """The tiles (1,3,side,side) of a picture (3,height,width), row by row; smaller where the picture is."""
-        return [x[None, :, top : top + self.side, left : left + self.side] for top in self.tops for left in self.lefts]
+        parts = (x[None, :, top : top + self.side, left : left + self.side] for top in self.tops for left in self.lefts)
+        return [np.ascontiguousarray(part) for part in parts]
 
-    def blend(self, scores: Tensor) -> np.ndarray:
+    def blend(self, scores: np.ndarray) -> np.ndarray:
         """Scores of the tiles -> values of the map. Each cell is the mean of the tiles around it, weighted by a bell
         over their distance (separable)."""
         rows, columns = (_weights(*axis, self.side) for axis in ((self.height, self.tops), (self.width, self.lefts)))
-        return (rows @ scores.reshape(len(self.tops), len(self.lefts)) @ columns.T).numpy().astype(np.float32)
+        return (rows @ scores.reshape(len(self.tops), len(self.lefts)) @ columns.T).astype(np.float32)
 
 
 def _starts(length: int, tile: int) -> list[int]:
@@ -78,9 +92,10 @@ def _starts(length: int, tile: int) -> list[int]:
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
-def _weights(length: int, starts: list[int], tile: int) -> Tensor:
+def _weights(length: int, starts: list[int], tile: int) -> np.ndarray:
     """(cells, tiles), each row summing to 1."""
-    centres = torch.tensor([start + min(tile, length) / 2 for start in starts], dtype=torch.float64)
+    centres = np.array([start + min(tile, length) / 2 for start in starts])
     count = max(1, round(length / CELL))
-    cells = (torch.arange(count, dtype=torch.float64) + 0.5) * length / count
-    return torch.softmax(-0.5 * ((cells[:, None] - centres) / (tile / 4)) ** 2, 1)
+    cells = (np.arange(count) + 0.5) * length / count
+    powers = np.exp(-0.5 * ((cells[:, None] - centres) / (tile / 4)) ** 2)
+    return powers / powers.sum(1, keepdims=True)

@@ -29,7 +29,7 @@ class RayScorer:
         start_ray(self.workers)
         self._arguments = (os.path.abspath(checkpoint) if checkpoint else None, device)
         first = Scorer(*self._arguments, workers=1)  # a mistake in the call must be reported here, in words
-        self.target, self._gpus = first.target, float(first.device.type == "cuda")
+        self.target, self._gpus = first.target, float(first.device == "cuda")
         first.close()
 
     def score_many(self, paths: Iterable[str | os.PathLike]) -> Iterator[Score]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from gmiqa.score.quality_map import QualityMap
+
+NONE = "none of these"  # the name that comes first among a network's types
 Z90 = 1.6449  # a Gaussian holds 90 % of its mass within this many sigmas
 
 
@@ -15,7 +20,7 @@ class Score:
     quality, low, high and sigma are on 0..100, higher is better; low..high should hold the mean opinion of `target`
     with 90 % probability. percentile is the share of the target data set's pictures that score lower (0..100).
     distortions are (name, probability), most probable first. severity, on 0..1, is 1 - quality on KADID-10k's scale.
-    A picture that could not be read has `error`, and NaN for every number.
+    A picture that could not be read has `error`, and NaN for every number. `map` is there where it was asked for.
     """
 
     quality: float = math.nan
@@ -30,6 +35,20 @@ class Score:
     target: str = ""
     path: str = ""
     error: str = ""
+    map: QualityMap | None = field(default=None, compare=False, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, as in JSON: None for what is not known; without the map."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("map", "distortions")}
+        fields |= {"cause": self.cause, "distortion": self.distortion, "probability": self.probability}
+        fields["distortions"] = dict(self.distortions)
+        return {name: None if isinstance(value, float) and math.isnan(value) else value
+                for name, value in fields.items()}
+
+    @property
+    def cause(self) -> str:
+        """What most probably harms the picture: `distortion`, or "" where that is none of the known ones."""
+        return "" if self.distortion == NONE else self.distortion
 
     @property
     def distortion(self) -> str:
@@ -56,9 +75,3 @@ class Score:
             f"{self.guess}, severity {self.severity:.2f}"
         )
 
-
-def distortion_name(index: int) -> str:
-    """0 -> "none of these"; 1..25 -> the title of the distortion type."""
-    from gmiqa.data.distortions import TYPES
-
-    return "none of these" if index == 0 else TYPES[index - 1].title

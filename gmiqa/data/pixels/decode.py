@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from gmiqa.data.pixels.convert import ImageError, array_of, from_samples, is_tensor, limit, of_tensor, rgb_of
 
@@ -26,6 +27,8 @@ _SIGNATURES = (
     ("PPM", (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")),
 )
 _AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "WEBP": "WebP", "TIFF": "Tiff", "GIF": "Gif", "AVIF": "Avif",
+            "PPM": "Ppm"}  # fmt: skip
 KNOWN = "JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF or PNM"
 # EXIF orientation -> the transposition that shows the picture upright
 _UPRIGHT = {
@@ -121,7 +124,7 @@ def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
     try:
         with _named(name):
             format = _sniff(stream, name)
-            Image.init()
+            importlib.import_module(f"PIL.{_PLUGINS[format]}ImagePlugin")  # and no other decoder
             factory = Image.OPEN[format][0]
             try:
                 picture = factory(stream, "")
@@ -137,7 +140,7 @@ def _opened(source: Source) -> Iterator[tuple[ImageFile.ImageFile, str]]:
 
 def _sniff(stream: BinaryIO, name: str) -> str:
     stream.seek(0)
-    head = stream.read(16)
+    head = stream.read(32)
     stream.seek(0)
     if not head:
         raise ImageError(f"cannot read {name}: the file is empty")
@@ -146,12 +149,12 @@ def _sniff(stream: BinaryIO, name: str) -> str:
     for format, signatures in _SIGNATURES:
         if head.startswith(signatures):
             return format
-    if head[4:8] == b"ftyp" and head[8:12] in _AVIF:
-        Image.init()
-        if "AVIF" in Image.OPEN:
+    brands = head[8:] if head[4:8] == b"ftyp" else b""
+    if any(brand in brands for brand in _AVIF):
+        if features.check("avif"):
             return "AVIF"
         raise ImageError(f"cannot read {name}: this Pillow has no AVIF decoder (export it as JPEG or PNG)")
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+    if brands.startswith(_HEIC):
         raise ImageError(f"cannot read {name}: HEIC pictures are not read (export it as JPEG)")
     raise ImageError(f"cannot read {name}: it is no picture of a known format; expected {KNOWN} (export it as one)")
 
