@@ -30,19 +30,28 @@ TEN = adaptation.AT[-1]
 class Question:
     """A claim of the `paper` or of `ours`, judged on the results of an experiment.
 
-    metric    what is compared, in words; unit: what n counts; wanted: what the first must be for the claim to hold
+    short     the same in a few words, for a figure
+    metric    what is compared, in words; unit: what n counts; runs: planned seeds
+    wanted    what the first must be for the claim to hold
     answer    (table of the experiment, margin) -> the comparison; None where the table does not hold its runs yet
     """
 
     claim: str
+    short: str
     source: str
     family: str
     experiment: str
     metric: str
     unit: str
     margin: float
+    runs: int
     answer: Answer
     wanted: str = BETTER
+
+    def in_favour(self, value: float) -> float:
+        """A difference with its sign turned so that more than 0 speaks for the claim."""
+        falls = self.metric.startswith(("error", "log RMSE"))
+        return value if (self.wanted == BETTER) != falls else -value
 
 
 # -- how a table answers
@@ -123,64 +132,77 @@ _OUTCOME = {"type": "type accuracy", "level": "error of severity", "severity": "
 
 def _meta() -> list[Question]:
     question = partial(Question, family="meta-learning", experiment="adaptation", metric=LOG_RMSE, unit=PAIRS,
-                       margin=0.05)
+                       margin=0.05, runs=5)
     return [question("Meta-training adapts to unseen distortion types better than plain training with equal computing",
-                     "paper", answer=partial(_adapted, "maml", "plain")),
-            question("A meta-trained network adapts to unseen types better than the mean of their labels does", "ours",
-                     answer=partial(_adapted, "maml", adaptation.FLOOR)),
-            question("Meta-training adapts to unseen types better than a plain network's head alone", "ours",
-                     answer=partial(_adapted, "maml", "plain, head alone")),
+                     "meta-learning over plain training", "paper", answer=partial(_adapted, "maml", "plain")),
+            question("A meta-trained network adapts to unseen types better than the mean of their labels does",
+                     "meta-learning over the label mean", "ours", answer=partial(_adapted, "maml", adaptation.FLOOR)),
+            question("Meta-training adapts to unseen types better than a plain network's head alone",
+                     "meta-learning over a plain head", "ours", answer=partial(_adapted, "maml", "plain, head alone")),
             question("Meta-training adapts to unseen types better than ridge regression on a plain network's features",
-                     "ours", answer=partial(_adapted, "maml", "plain, ridge"))]
+                     "meta-learning over ridge", "ours", answer=partial(_adapted, "maml", "plain, ridge"))]
+
+
+_GRAPH_SHORT = ("type: graph over added singles", "type: edges over no edges", "severity: graph over alone",
+                "mean severity: graph over alone", "score: own edge over its mean")
 
 
 def _graphs() -> list[Question]:
-    ours = [Question(f"{claim} (N = 16, our losses)", "ours", "graph", "graphs", _OUTCOME[outcome], GROUPS,
-                     graph_controls.MARGIN[outcome],
-                     partial(_graph, outcome, ("ours", OWN), ("ours", against)))
-            for (outcome, against), claim in graph_controls.CLAIMS.items()]
+    question = partial(Question, experiment="graphs", runs=5)
+    ours = [question(f"{claim} (N = 16, our losses)", short, "ours", family="graph", metric=_OUTCOME[outcome],
+                     unit=GROUPS, margin=graph_controls.MARGIN[outcome],
+                     answer=partial(_graph, outcome, ("ours", OWN), ("ours", against)))
+            for ((outcome, against), claim), short in zip(graph_controls.CLAIMS.items(), _GRAPH_SHORT, strict=True)]
     whose = {"ours": "our losses", "paper": "the paper's losses", "paper_unit": "the paper's losses, unit codes"}
-    codes = [Question(f"Graph pre-training with {words} makes type codes discriminative",
-                      "paper" if "paper" in words else "ours", "codes", "graphs", "accuracy of nearest code", GROUPS,
-                      graph_controls.MARGIN["neighbour"],
-                      partial(_graph, "neighbour", (losses, OWN), (study.START, OWN)))
+    codes = [question(f"Graph pre-training with {words} makes type codes discriminative", f"type codes: {words}",
+                      "paper" if "paper" in words else "ours", family="codes", metric="accuracy of nearest code",
+                      unit=GROUPS, margin=graph_controls.MARGIN["neighbour"],
+                      answer=partial(_graph, "neighbour", (losses, OWN), (study.START, OWN)))
              for losses, words in whose.items()]
-    sigma = Question("Sigma is nearer to the spread of human scores with KL than with the paper's sampled MSE", "ours",
-                     "sigma", "graphs", "error of sigma", CONTENTS, 0.01,
-                     partial(_graph, "sigma", ("ours", study.KL), ("ours", study.SAMPLED)))
+    sigma = question("Sigma is nearer to the spread of human scores with KL than with the paper's sampled MSE",
+                     "sigma: KL over sampled MSE", "ours", family="sigma", metric="error of sigma", unit=CONTENTS,
+                     margin=0.01, answer=partial(_graph, "sigma", ("ours", study.KL), ("ours", study.SAMPLED)))
     return [*ours, *codes, sigma]
 
 
+_ROW_SHORT = {"DGR": "graph pre-training over BL", "SC": "self-calibrated blocks after it", "Meta": "Meta after them",
+              "full": "pyramid after them", "plain_Meta": "Meta over plain training",
+              "plain_DGR": "graph pre-training over plain", "whole": "whole pictures over crops",
+              "V_only": "edges over nodes alone", "V_MLP": "edges over an MLP"}
+
+
 def _ablations() -> list[Question]:
-    question = partial(Question, family="ablation", experiment="ablations", metric=SROCC, unit=CONTENTS, margin=0.02)
+    question = partial(Question, family="ablation", experiment="ablations", metric=SROCC, unit=CONTENTS, margin=0.02,
+                       runs=8)
     against = {row.name: row.against for row in rows(CLAIMS)}
-    effects = [question(f"{factor} improves accuracy, over the whole factorial of SC, Meta and DGR", "ours",
-                        answer=partial(_factor, factor)) for factor in FACTORS]
-    return effects + [question(claim, source, answer=partial(_srocc, row, against[row]), wanted=wanted)
+    effects = [question(f"{factor} improves accuracy, over the whole factorial of SC, Meta and DGR",
+                        f"{factor}, over the factorial", "ours", answer=partial(_factor, factor)) for factor in FACTORS]
+    return effects + [question(claim, _ROW_SHORT[row], source, answer=partial(_srocc, row, against[row]), wanted=wanted)
                       for row, (claim, source, wanted) in CLAIMS.items()]
 
 
 def _metaqap() -> list[Question]:
     question = partial(Question, family="MetaQAP", experiment="metaqap", metric=SROCC, unit=CONTENTS, margin=0.02)
     aware, random, squared = study.ARMS[0], "random", ", squared error"
-    return [question("Quality-aware pre-training raises SROCC over the same start without it", "paper",
-                     answer=partial(_srocc, aware, random)),
-            question("Quality-aware pre-training is worth more than as many steps on the target alone", "ours",
+    return [question("Quality-aware pre-training raises SROCC over the same start without it",
+                     "QA pre-training over none", "paper", runs=8, answer=partial(_srocc, aware, random)),
+            question("Quality-aware pre-training is worth more than as many steps on the target alone",
+                     "QA pre-training over equal steps", "ours", runs=8,
                      answer=partial(_srocc, aware, "random, steps of both")),
-            question("The quality-aware loss raises SROCC over the squared error", "paper",
-                     answer=partial(_srocc, aware, aware + squared)),
-            question("The quality-aware loss raises SROCC over the squared error from a random start", "ours",
-                     answer=partial(_srocc, random, random + squared)),
-            question("The meta-learner raises SROCC over the best base network", "paper",
-                     answer=partial(_srocc, study.STACK, study.BEST)),
-            question("The meta-learner raises SROCC over the mean of its base networks", "ours",
-                     answer=partial(_srocc, study.STACK, study.MEAN))]
+            question("The quality-aware loss raises SROCC over the squared error", "QA loss over squared error",
+                     "paper", runs=8, answer=partial(_srocc, aware, aware + squared)),
+            question("The quality-aware loss raises SROCC over the squared error from a random start",
+                     "QA loss, random start", "ours", runs=8, answer=partial(_srocc, random, random + squared)),
+            question("The meta-learner raises SROCC over the best base network", "stack over its best member", "paper",
+                     runs=3, answer=partial(_srocc, study.STACK, study.BEST)),
+            question("The meta-learner raises SROCC over the mean of its base networks", "stack over the members' mean",
+                     "ours", runs=3, answer=partial(_srocc, study.STACK, study.MEAN))]
 
 
 def _rivals() -> list[Question]:
     text, title = "GMIQA is better than hand-crafted features with a support vector machine", "KADID-calibrated scores"
-    return [Question(f"{text} ({name}, {title})", "paper", "hand-crafted", "rivals", SROCC, CONTENTS, 0.02,
-                     partial(_against, column))
+    return [Question(f"{text} ({name}, {title})", f"GMIQA over {name}", "paper", "hand-crafted", "rivals", SROCC,
+                     CONTENTS, 0.02, 3, partial(_against, column))
             for column, name in zip(study.RIVALS, ("BRISQUE + SVR", "extended NSS + SVR"), strict=True)]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gmiqa.data.distortions import TYPES
-from gmiqa.figures.style import GRID, INK, MUTED, PALETTE, style
+from gmiqa.figures.style import GRID, INK, MUTED, PALETTE, REPORT_WIDTH, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,4 +150,29 @@ def ablation(table: pd.DataFrame) -> Figure:
             ax.grid(axis="x")
         marks = [Line2D([], [], ls="", marker=m, color=c, ms=7, label=name) for name, (m, c) in OUTCOME.items()]
         figure.legend(handles=marks, loc="outside lower center", ncols=3)
+    return figure
+
+
+def in_margins(rows: pd.DataFrame) -> Any:
+    """Differences with their 95 % intervals in units of their margins, a row each (short, value, low, high, margin);
+    those that leave the axis end in an arrow. More than 0 speaks for the claim."""
+    import matplotlib.pyplot as plt
+
+    shown = rows.assign(order=rows["value"] / rows["margin"]).sort_values("order")
+    span = float(np.clip((shown[["low", "high"]].abs().max(axis=1) / shown["margin"]).quantile(0.8) * 1.2, 2.5, 15))
+    with style():
+        figure, axes = plt.subplots(figsize=(REPORT_WIDTH, 0.9 + 0.34 * len(shown)))
+        axes.axvspan(-1, 1, color=GRID)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for place, row in enumerate(shown.itertuples()):
+            low, value, high = (x / row.margin for x in (row.low, row.value, row.high))
+            colour = PALETTE[0] if low > 0 else PALETTE[3] if high < 0 else MUTED
+            axes.plot(np.clip([low, high], -span, span), [place, place], color=colour, linewidth=2.4)
+            axes.plot(np.clip(value, -span, span), place, "o" if abs(value) < span else ">" if value > 0 else "<",
+                      color=colour, markersize=7)
+            axes.annotate(f"{row.value:+.3f}", (1.01, place), xycoords=("axes fraction", "data"), va="center",
+                          color=MUTED, fontsize=9)
+        axes.set_yticks(range(len(shown)), list(shown["short"]))
+        axes.set(xlabel="difference in margins; right of 0 speaks for the claim", xlim=(-span, span),
+                 ylim=(-0.6, len(shown) - 0.4))
     return figure

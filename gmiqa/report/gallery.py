@@ -16,6 +16,7 @@ from gmiqa_core.errors import UserError
 
 LIMIT = 10 * 2**20  # bytes, all of it
 WIDTH = 1000  # of a picture, in pixels
+STUDY = ("study", "findings.csv", "findings.html")
 # The gallery may show only pictures that anyone may publish: the embedded ones.
 EMBEDDED = {"data": "embedded", "test_data": "", "dataset": "synthetic", "pictures": ""}
 
@@ -42,8 +43,10 @@ def make(run: Path, to: Path) -> tuple[int, int]:
             figure = f'<figure><div class="sheet"><img src="{shown.name}" alt="{alt}"></div></figure>'
         items.append(f'<section><h2><a href="{part.name}.html">{part.name[:2]} {escape(part.title)}</a></h2>'
                      f'<p>{escape(part.question)}</p>{figure}</section>')
+    study = (' A larger study says <a href="findings.html">what holds of two published methods</a>.'
+             if (to / "findings.html").is_file() else "")
     body = ('<header class="top"><h1>Every notebook, executed</h1><p>Made from one run on the embedded pictures; '
-            f'<a href="report.html">its report</a>.</p></header><main>{"".join(items)}</main>')
+            f'<a href="report.html">its report</a>.{study}</p></header><main>{"".join(items)}</main>')
     (fresh / "index.html").write_text(pages.page("gmiqa: gallery", body), encoding="utf-8")
     report = (run / "report.html").read_text(encoding="utf-8")
     for part in parts:  # the gallery is flat, and holds neither CSV nor SVG files
@@ -53,12 +56,22 @@ def make(run: Path, to: Path) -> tuple[int, int]:
     for page in fresh.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(re.sub(r"data:image/(?:png|webp);base64,([A-Za-z0-9+/=]+)", _lighter, text), encoding="utf-8")
-    size = sum(path.stat().st_size for path in fresh.iterdir())
+    _keep(to, fresh)
+    size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LIMIT:
         raise UserError(f"the gallery would take {size / 2**20:.1f} MB, more than {LIMIT / 2**20:.0f}: see {fresh}")
     shutil.rmtree(to, ignore_errors=True)
     fresh.rename(to)
     return size, len(parts)
+
+
+def _keep(old: Path, fresh: Path) -> None:
+    """The study's results and findings, which no run remakes."""
+    for name in STUDY:
+        if (old / name).is_dir():
+            shutil.copytree(old / name, fresh / name)
+        elif (old / name).is_file():
+            shutil.copy2(old / name, fresh / name)
 
 
 def _lighter(match: re.Match[str]) -> str:

@@ -1,0 +1,192 @@
+"""What the study found: its tables -> findings.csv, docs/findings.md, a page of the gallery.
+
+Every sentence is made of the rows of findings.csv. Differences are turned so that more than 0 speaks for the claim.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmiqa.evaluate import paper_tables
+from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED, judged, verdict
+from gmiqa.evaluate.components import needed
+from gmiqa.evaluate.reported import DATASETS
+from gmiqa.experiments.questions import QUESTIONS, Question, answers
+from gmiqa.report import executed as pages
+from gmiqa.report.findings import counted, records
+from gmiqa.runs.provenance import write_atomically
+from gmiqa.runs.study import Results
+
+COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "margin", "n", "unit", "runs",
+           "planned", "outcome", "p", "p_holm", "nominal", "runs_needed", "contents_needed", "command")
+COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only {} --to outputs/again"
+TITLES = {HOLDS: "What holds", FAILS: "What does not hold", SAME: "No difference larger than the margin",
+          UNDECIDED: "Undecided"}
+MOST = 1000  # runs or contents beyond which "more" is no answer
+
+
+def findings(results: Results) -> pd.DataFrame:
+    """A row for each claim, after Holm's correction within its family: columns COLUMNS."""
+    tables = {name: results.table(name) for name in {q.experiment for q in QUESTIONS}}
+    rows = [_row(question, answer) for question, answer in answers(tables)]
+    return pd.concat([judged(pd.DataFrame(rows)), pd.DataFrame(_elsewhere())], ignore_index=True)[list(COLUMNS)]
+
+
+def _row(q: Question, answer: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"claim": q.claim, "short": q.short, "source": q.source, "family": q.family,
+                           "metric": q.metric, "margin": q.margin, "unit": q.unit, "planned": q.runs,
+                           "command": COMMAND.format(q.experiment), "outcome": UNDECIDED, "p": np.nan}
+    empty = dict.fromkeys(("value", "low", "high", "n", "runs", "runs_needed", "contents_needed"), np.nan)
+    if answer is None:
+        return row | empty
+    low, high = sorted((q.in_favour(answer.low), q.in_favour(answer.high)))
+    more = needed(answer.estimate, q.margin, MOST) if answer.outcome == UNDECIDED else (None, None)
+    return row | {"value": q.in_favour(answer.delta), "low": low, "high": high, "n": answer.n, "runs": answer.runs,
+                  "p": answer.p, "outcome": verdict(answer.outcome, q.wanted), "runs_needed": more[0],
+                  "contents_needed": more[1]}
+
+
+def _elsewhere() -> list[dict[str, Any]]:
+    """The claims that need an authors' data set, each with its one command."""
+    nothing = pd.DataFrame(columns=["method", "metric"])
+    claims = [(claim.claim, method) for method in ("GMIQA", "MetaQAP")
+              for claim in paper_tables.reached(method, nothing, "")]
+    claims += [(paper_tables.single_distortions(None, name, "").claim, "GMIQA") for name in ("LIVE", "CSIQ")]
+    loaders = {title: name for name, title in DATASETS.items()}
+    rows = []
+    for claim, method in claims:
+        title = next(t for t in sorted(loaders, key=len, reverse=True) if t in claim)
+        only = " --only 80" if method == "MetaQAP" else ""
+        rows.append({"claim": claim, "source": "paper", "outcome": NOT_RUN,
+                     "command": f"gmiqa run params/paper.yaml params/{loaders[title]}.yaml "
+                                f"-p dataset_path=FOLDER{only}"})
+    return rows
+
+
+# -- in words
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """The finding of one claim in one line of Markdown."""
+    if row["value"] is None:
+        return f"{row['claim']}. Fewer than three seeds have been run so far."
+    text = f"{row['claim']}. {row['metric'][0].upper()}{row['metric'][1:]} {_signed(row)}"
+    of = "" if row["runs"] == row["planned"] else f" of {int(row['planned'])} planned"
+    text += f", {int(row['n'])} {row['unit']}, {int(row['runs'])}{of} seeds."
+    if row["outcome"] == UNDECIDED and row["nominal"] in DECIDED:
+        text += f" By itself it would be decided ({row['nominal']}); after Holm's correction it is not."
+    elif row["outcome"] == UNDECIDED:
+        text += f" {_more(row)}"
+    return text
+
+
+def _signed(row: dict[str, Any]) -> str:
+    return f"{row['value']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f}, margin {row['margin']:g})"
+
+
+def _more(row: dict[str, Any]) -> str:
+    """How many runs or contents would decide a claim, if its difference stayed what it is."""
+    parts = [f"{int(row[name])} {word}" for name, word in (("runs_needed", "seeds"), ("contents_needed", row["unit"]))
+             if row[name] is not None]
+    if not parts:
+        return f"Neither {MOST} seeds nor {MOST} contents alone would decide a difference of this size."
+    return f"If the difference stayed what it is, {' or '.join(parts)} would decide it."
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """How many claims ended how."""
+    text = counted(list(frame["outcome"]))
+    return f"Of {len(frame)} claims, {text}."
+
+
+def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
+    """findings.csv and findings.html in `gallery`, figures in the results' folder, and `page`, in Markdown."""
+    frame = findings(results)
+    write_atomically(gallery / "findings.csv", frame.drop(columns="short").to_csv(index=False).encode())
+    pictures = _figures(frame, results.folder)
+    write_atomically(page, _markdown(frame, pictures, page.parent).encode())
+    write_atomically(gallery / "findings.html", _html(frame, pictures).encode())
+    return frame
+
+
+def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
+    """Outcome -> a figure of its claims."""
+    import matplotlib.pyplot as plt
+
+    from gmiqa.figures.evaluation import in_margins
+    from gmiqa.figures.style import save
+
+    made = {}
+    for outcome in TITLES:
+        rows = frame[(frame["outcome"] == outcome) & frame["value"].notna()]
+        if len(rows):
+            figure = in_margins(rows)
+            svg, png = save(figure, folder, outcome.replace(" ", "_"))
+            svg.unlink()
+            plt.close(figure)
+            made[outcome] = png
+    return made
+
+
+INTRO = (
+    "This page is written by `gmiqa findings` from the tables in `outputs/gallery/study`. What was asked, with its "
+    "metric, margin and number of runs, was [written down before the first result](study.md). All scores are "
+    "KADID-calibrated, the networks are small and trained for minutes, and the test pictures show contents that no "
+    "training saw.")
+SURE = (
+    "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
+    "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for seeds "
+    "and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. `findings.csv` beside "
+    "the gallery has every number, and a command for each claim. The experiments continue where they stopped: `gmiqa study` "
+    "trains the seeds that are not there yet.")
+
+
+def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path) -> str:
+    lines = ["# What holds of two published methods", "", summary(frame), "", INTRO, ""]
+    for outcome, title in TITLES.items():
+        rows = records(frame[frame["outcome"] == outcome])
+        if not rows:
+            continue
+        lines += [f"## {title}", ""]
+        if outcome in pictures:
+            path = Path(_relative(pictures[outcome], beside)).as_posix()
+            lines += [f"![{title}: differences with intervals, in margins]({path})", ""]
+        lines += [f"- {sentence(row)}" for row in rows] + [""]
+    lines += ["## How sure", "", SURE.format(lost=_lost(frame)), "", "## Not run here", "",
+              "These claims need their authors' pictures. FOLDER is that folder.", "", "| claim | command |",
+              "|---|---|"]
+    lines += [f"| {row['claim']} | `{row['command']}` |" for row in records(frame[frame["outcome"] == NOT_RUN])]
+    return "\n".join(lines) + "\n"
+
+
+def _lost(frame: pd.DataFrame) -> str:
+    count = int((frame["nominal"].isin(DECIDED) & (frame["outcome"] == UNDECIDED)).sum())
+    return {0: "no claim changed its outcome by that", 1: "one claim became undecided by that"}.get(
+        count, f"{count} claims became undecided by that")
+
+
+def _relative(path: Path, beside: Path) -> str:
+    import os
+
+    return os.path.relpath(path, beside)
+
+
+def _html(frame: pd.DataFrame, pictures: dict[str, Path]) -> str:
+    parts = [f'<header class="top"><h1>What holds of two published methods</h1><p>{escape(summary(frame))}</p></header>'
+             "<main>"]
+    for outcome, title in TITLES.items():
+        rows = records(frame[frame["outcome"] == outcome])
+        if rows:
+            image = "" if outcome not in pictures else (
+                f'<figure><div class="sheet"><img src="{pages.as_data(pictures[outcome])}" width="900" '
+                f'alt="{title}: differences with intervals, in margins"></div></figure>')
+            items = "".join(f"<li>{escape(sentence(row))}</li>" for row in rows)
+            parts.append(f"<section><h2>{title}</h2>{image}<ul>{items}</ul></section>")
+    sure = escape(SURE.format(lost=_lost(frame))).replace("`", "")
+    parts.append(f"<section><h2>How sure</h2><p>{sure}</p></section></main>")
+    return pages.page("gmiqa: what holds", "".join(parts))

@@ -1,0 +1,83 @@
+"""What the study found: every sentence comes from the tables, and the report of a run shows it beside its own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmiqa import cli
+from gmiqa.evaluate.components import crossed, needed
+from gmiqa.experiments import study
+from gmiqa.report import findings as of_run
+from gmiqa.report import study as report
+from gmiqa.runs.study import Results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Ablations in which graph pre-training helps, the pyramid changes nothing, and whole pictures hardly differ; one
+    seed of MetaQAP; nothing else."""
+    rng, n, seeds = np.random.default_rng(0), 24 * 12, 4
+    content, target = np.repeat(np.arange(24), 12), rng.uniform(0, 1, n)
+    errors = {name: 0.2 - 0.08 * has.count("DGR") for name, has in study.CELLS.items()} | {"Meta": 0.12, "SC": 0.12}
+    frames = []
+    for seed in range(seeds):
+        columns = {name: target + error * rng.normal(size=n) for name, error in errors.items()}
+        columns["Meta"] = columns["full"] + rng.normal(0, 0.001, n)
+        columns["whole"] = columns["full"] + rng.normal(0, 0.1) * (target - 0.5) ** 2 * (content > 12)
+        frames.append(pd.DataFrame({"seed": seed, "picture": np.arange(n), "content": content, "target": target,
+                                    **columns}).set_index(list(study.PICTURE)))
+    made = Results(tmp_path_factory.mktemp("study"))
+    made.add("ablations", frames, {"preset": "quick", "ablation_seeds": 4}, 10)
+    made.add("metaqap", [frames[0][["full"]].rename(columns={"full": "random"})], {}, 10)
+    return made
+
+
+def test_findings_hold_every_claim_once(results):
+    frame = report.findings(results)
+    assert frame["claim"].is_unique and set(frame["outcome"]) <= {"holds", "does not hold", "no difference", "undecided",
+                                                                  "not run here"}
+    by_claim = frame.set_index("claim")
+    factor = by_claim.loc["DGR improves accuracy, over the whole factorial of SC, Meta and DGR"]
+    assert factor["outcome"] == "holds" and factor["value"] > factor["low"] > 0 and factor["runs"] == 4
+    assert factor["p_holm"] >= factor["p"] and "--only ablations" in factor["command"]
+    pyramid = by_claim.loc["The spatial pyramid improves accuracy further"]
+    assert pyramid["outcome"] == "no difference" and abs(pyramid["value"]) < pyramid["margin"]
+    away = frame[frame["outcome"] == "not run here"]
+    assert len(away) >= 7 and away["command"].str.contains("dataset_path=FOLDER").all()
+
+
+def test_too_few_seeds_are_said_and_not_judged(results):
+    row = next(r for r in of_run.records(report.findings(results)) if r["family"] == "MetaQAP")
+    assert row["outcome"] == "undecided" and row["value"] is None and "Fewer than three seeds" in report.sentence(row)
+
+
+def test_the_page_is_made_of_the_table(results, tmp_path):
+    frame = report.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
+    page = (tmp_path / "docs/findings.md").read_text(encoding="utf-8")
+    for row in of_run.records(frame[frame["outcome"] != "not run here"]):
+        assert f"- {report.sentence(row)}" in page
+    assert report.summary(frame) in page and "(study.md)" in page
+    html = (tmp_path / "gallery/findings.html").read_text(encoding="utf-8")
+    assert html.count("data:image/png;base64,") == page.count("![") and "http" not in html.replace("http://www.w3", "")
+    kept = pd.read_csv(tmp_path / "gallery/findings.csv")
+    assert {"claim", "metric", "value", "low", "high", "margin", "n", "unit", "runs", "outcome", "command"} <= set(kept)
+    seen = of_run.studied(tmp_path / "gallery/findings.csv")
+    assert seen["the spatial pyramid improves accuracy further"].startswith("no difference: SROCC")
+
+
+def test_runs_needed_decide_and_one_less_does_not():
+    rng = np.random.default_rng(3)
+    table = 0.015 + rng.normal(0, 0.03, (4, 1)) + rng.normal(0, 0.01, (1, 24)) + rng.normal(0, 0.05, (4, 24))
+    estimate = crossed(table)
+    assert estimate.p() > 0.05
+    runs, _ = needed(estimate, margin=0.001)
+    then = estimate.parts.estimate(estimate.value, runs, 24)
+    before = estimate.parts.estimate(estimate.value, runs - 1, 24)
+    assert then.p() < 0.05 <= before.p()
+    same = estimate.parts.estimate(estimate.value, 4, 24)
+    assert same.error == pytest.approx(estimate.error, rel=1e-6) and same.df == pytest.approx(estimate.df, rel=1e-6)
+
+
+def test_findings_of_another_folder_are_printed(results, capsys):
+    assert cli.main(["findings", "--of", str(results.folder)]) == 0
+    assert "holds: DGR improves accuracy" in capsys.readouterr().out
