@@ -165,8 +165,9 @@ def _graphs() -> list[Question]:
     return [*ours, *codes, sigma]
 
 
-_ROW_SHORT = {"DGR": "graph pre-training over BL", "SC": "self-calibrated blocks after it", "Meta": "Meta after them",
-              "full": "pyramid after them", "plain_Meta": "Meta over plain training",
+_ROW_SHORT = {"DGR": "+ DGR, in the paper's order", "SC": "+ SC, in the paper's order",
+              "Meta": "+ Meta, in the paper's order", "full": "+ SPP, in the paper's order",
+              "plain_Meta": "Meta over plain training",
               "plain_DGR": "graph pre-training over plain", "whole": "whole pictures over crops",
               "V_only": "edges over nodes alone", "V_MLP": "edges over an MLP"}
 

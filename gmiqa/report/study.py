@@ -74,7 +74,7 @@ def _elsewhere() -> list[dict[str, Any]]:
 def sentence(row: dict[str, Any]) -> str:
     """The finding of one claim in one line of Markdown."""
     if row["value"] is None:
-        return f"{row['claim']}. Fewer than three seeds have been run so far."
+        return f"{row['claim']}. Fewer than three seeds have been run so far, which decide nothing."
     text = f"{row['claim']}. {row['metric'][0].upper()}{row['metric'][1:]} {_signed(row)}"
     of = "" if row["runs"] == row["planned"] else f" of {int(row['planned'])} planned"
     text += f", {int(row['n'])} {row['unit']}, {int(row['runs'])}{of} seeds."
@@ -140,10 +140,10 @@ INTRO = (
     "training saw.")
 SURE = (
     "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
-    "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for seeds "
-    "and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. `findings.csv` beside "
-    "the gallery has every number, and a command for each claim. The experiments continue where they stopped: `gmiqa study` "
-    "trains the seeds that are not there yet.")
+    "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for "
+    "seeds and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. "
+    "`findings.csv` beside the gallery has every number, and a command for each claim. The experiments continue where "
+    "they stopped: `gmiqa study` trains the seeds that are not there yet.")
 
 
 def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path) -> str:
@@ -156,12 +156,19 @@ def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path) -> s
         if outcome in pictures:
             path = Path(_relative(pictures[outcome], beside)).as_posix()
             lines += [f"![{title}: differences with intervals, in margins]({path})", ""]
-        lines += [f"- {sentence(row)}" for row in rows] + [""]
+        lines += [f"- {text}" for text in _items(rows)] + [""]
     lines += ["## How sure", "", SURE.format(lost=_lost(frame)), "", "## Not run here", "",
               "These claims need their authors' pictures. FOLDER is that folder.", "", "| claim | command |",
               "|---|---|"]
     lines += [f"| {row['claim']} | `{row['command']}` |" for row in records(frame[frame["outcome"] == NOT_RUN])]
     return "\n".join(lines) + "\n"
+
+
+def _items(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each claim; those without results share one."""
+    waiting = [row["short"] for row in rows if row["value"] is None]
+    texts = [sentence(row) for row in rows if row["value"] is not None]
+    return texts + ([f"Fewer than three seeds so far, which decide nothing: {'; '.join(waiting)}."] if waiting else [])
 
 
 def _lost(frame: pd.DataFrame) -> str:
@@ -185,7 +192,7 @@ def _html(frame: pd.DataFrame, pictures: dict[str, Path]) -> str:
             image = "" if outcome not in pictures else (
                 f'<figure><div class="sheet"><img src="{pages.as_data(pictures[outcome])}" width="900" '
                 f'alt="{title}: differences with intervals, in margins"></div></figure>')
-            items = "".join(f"<li>{escape(sentence(row))}</li>" for row in rows)
+            items = "".join(f"<li>{escape(text)}</li>" for text in _items(rows))
             parts.append(f"<section><h2>{title}</h2>{image}<ul>{items}</ul></section>")
     sure = escape(SURE.format(lost=_lost(frame))).replace("`", "")
     parts.append(f"<section><h2>How sure</h2><p>{sure}</p></section></main>")
