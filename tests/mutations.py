@@ -1,6 +1,6 @@
 """Pictures with a few bytes changed, a pure function of a seed.
 
-    python tests/mutations.py [COUNT]   score so many (2,000) with the command, and say what came of them
+    python tests/mutations.py [COUNT [OPTION...]]   score so many (2,000) with the command, and say what came of them
 """
 
 import io
@@ -58,7 +58,7 @@ def mutations(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
         yield f"{number:05d}.{suffix}", mutated(data, np.random.default_rng((seed, number)))
 
 
-def main(count: int) -> None:
+def main(count: int, options: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "pictures")
         folder.mkdir()
@@ -66,7 +66,7 @@ def main(count: int) -> None:
             (folder / file).write_bytes(data)
         began = time.monotonic()
         table = Path(name, "scores.csv")
-        done = subprocess.run([sys.executable, "-m", "gmiqa", "score", str(folder), "--csv", str(table)],
+        done = subprocess.run([sys.executable, "-m", "gmiqa", "score", str(folder), "--csv", str(table), *options],
                               capture_output=True, text=True, timeout=3600)
         rows = table.read_text(encoding="utf-8").splitlines()[1:]
     outcome = Counter("scored" if row.endswith(",") else "refused" for row in rows)
@@ -75,4 +75,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000, sys.argv[2:])

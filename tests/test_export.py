@@ -13,6 +13,7 @@ from gmiqa.score import Scorer
 from gmiqa.score.engine import OnnxEngine
 from gmiqa.torch_engine import NAMES, TorchEngine
 from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 
 SIZES = [(32, 32), (33, 47), (64, 63), (101, 97), (40, 300), (300, 32), (160, 192), (395, 511)]
 POINTS = 0.05 / 100  # 0.05 of 100 points
@@ -103,3 +104,6 @@ def test_mistakes_are_named(tmp_path, capsys):
                              ([str(tmp_path / "none"), str(tmp_path / "a.onnx")], "does not exist")):
         assert main(["export", *arguments]) == 2 and words in capsys.readouterr().err
     assert not (tmp_path / "a.onnx").exists()
+    (tmp_path / "foreign.onnx").write_bytes(to_onnx(build("alone"), {"a": 1}))
+    with pytest.raises(UserError, match="foreign.onnx is a model, but not one"):
+        Scorer(tmp_path / "foreign.onnx")

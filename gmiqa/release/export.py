@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from gmiqa.torch_engine import NAMES
 from gmiqa_core import checkpoints, graph
+from gmiqa_core.efficientnet import Convolution
 from gmiqa_core.errors import UserError
 from gmiqa_core.files import write_atomically
 
@@ -109,9 +110,28 @@ def any_size() -> Iterator[None]:
         table[i, j] = table[j, i] = np.arange(len(i))
         return torch.from_numpy(i), torch.from_numpy(j), torch.from_numpy(table)
 
+    def convolution(self: Convolution, x: Tensor) -> Tensor:
+        """Convolution.forward with its padding inside ONNX's Conv: a Pad before it would cost a tenth of the time."""
+        conv = self.conv
+        y = PaddedConv.apply(x, conv.weight, self.padding, conv.stride, conv.groups) if self.padding else conv(x)
+        return F.relu6(self.bn(y)) if self.active else self.bn(y)
+
     with patch.object(F, "adaptive_max_pool2d", max_pool), patch.object(F, "avg_pool2d", window_mean), \
-            patch.object(graph, "pairs", pairs):
+            patch.object(graph, "pairs", pairs), patch.object(Convolution, "forward", convolution):
         yield
+
+
+class PaddedConv(torch.autograd.Function):
+    """A convolution without bias of x padded by (left, right, top, bottom)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: tuple, stride: tuple, groups: int) -> Tensor:  # type: ignore[override]
+        return F.conv2d(F.pad(x, padding), weight, None, stride, groups=groups)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, weight: Any, padding: tuple, stride: tuple, groups: int) -> Any:
+        left, right, top, bottom = padding
+        return g.op("Conv", x, weight, pads_i=[top, left, bottom, right], strides_i=stride, group_i=groups)
 
 
 def halve(model: Any) -> None:

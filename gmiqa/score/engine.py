@@ -59,12 +59,14 @@ class OnnxEngine:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # a plan for each shape would take a quarter more memory
         options.log_severity_level = 4
         providers = _providers(device, onnxruntime.get_available_providers())
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers)
             self.meta = json.loads(self.session.get_modelmeta().custom_metadata_map["gmiqa"])
-        except KeyError:
+            self.meta["names"] = list(self.meta["names"])
+        except (KeyError, TypeError, ValueError):
             raise UserError(f"{path} is a model, but not one that `gmiqa export` wrote") from None
         except Exception as error:  # onnxruntime has a dozen kinds of its own
             reason = str(error).strip().splitlines()[0]

@@ -24,7 +24,9 @@ from gmiqa.score.result import Score
 from gmiqa.threads import cores
 from gmiqa_core.errors import UserError
 
-BUNDLED = Path(__file__).parents[1] / "bundled" / "model.safetensors"
+_FOLDER = Path(__file__).parents[1] / "bundled"
+BUNDLED = next((path for path in (_FOLDER / "model.onnx", _FOLDER / "model.safetensors") if path.is_file()),
+               _FOLDER / "model.onnx")
 
 
 class Scorer:
