@@ -22,6 +22,7 @@ from gmiqa import recipes
 from gmiqa.data import datasets
 from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Reference
+from gmiqa.data.synthetic.pristine import at_least
 from gmiqa.release import behaviour, calibrate, versions
 from gmiqa.release.judging import Judging, Mixture
 from gmiqa.release.tables import tables
@@ -66,6 +67,7 @@ class Parts:
 def objective(p: Any, parts: Parts, device: torch.device) -> Judging:
     """What the network learns, with its pictures on `device`."""
     scored = parts.photographs(0)
+    scored.pictures = [at_least(picture, p.finetune_crop) for picture in scored.pictures]
     good = scored.quality >= scored.quality.median()
     better = [scored.pictures[int(i)] for i in torch.nonzero(good).flatten()]
     contents: list[Tensor] = [content.image for content in parts.learn] + better
