@@ -80,7 +80,7 @@ def pick(parts: list[Part], kind: str, wanted: tuple[tuple[str, str, str], ...],
 def claims(parts: list[Part], study: Path | None = None) -> Any:
     """Every registered claim, judged within its family: DataFrame with the columns CLAIM.
 
-    Where the repository has the findings of the study, a column ``study`` holds what it says of the same claim.
+    Where the study has a finding about one of them, a column ``study`` holds what it says of the same claim.
     """
     import pandas as pd
 
@@ -89,8 +89,8 @@ def claims(parts: list[Part], study: Path | None = None) -> Any:
     frame = judged(pd.DataFrame(entries, columns=[c for c in CLAIM if c not in ("p_holm", "nominal")]))[list(CLAIM)]
     frame = frame.astype({**dict.fromkeys(("n", "runs"), "Int64"),
                           **dict.fromkeys(("low", "high", "margin", "p"), float)})
-    of_study = studied(study or provenance.repository_root() / STUDY)
-    if of_study is not None:
+    of_study = studied(study or provenance.repository_root() / STUDY) or {}
+    if set(of_study) & set(map(_key, frame["claim"])):
         frame.insert(list(CLAIM).index("evidence"), "study", [of_study.get(_key(c), "") for c in frame["claim"]])
     return frame
 
@@ -109,7 +109,8 @@ def studied(path: Path) -> dict[str, str] | None:
     texts: dict[str, list[str]] = {}
     for row in records(pd.read_csv(path)):
         metric = f"{row['metric']} " if row.get("metric") else ""
-        texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}")
+        if row["value"] is not None:
+            texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}")
     return {claim: "; ".join(lines) for claim, lines in texts.items()}
 
 

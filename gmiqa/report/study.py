@@ -100,8 +100,10 @@ def _more(row: dict[str, Any]) -> str:
 
 def summary(frame: pd.DataFrame) -> str:
     """How many claims ended how."""
-    text = counted(list(frame["outcome"]))
-    return f"Of {len(frame)} claims, {text}."
+    waiting = (frame["outcome"] == UNDECIDED) & frame["value"].isna()
+    parts = [counted(list(frame.loc[~waiting, "outcome"]))]
+    parts += [f"{waiting.sum()} wait for more runs"] if waiting.any() else []
+    return f"Of {len(frame)} claims, {', and '.join(parts)}."
 
 
 def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
