@@ -7,6 +7,7 @@ results, so that they, too, do not depend on the number of processes.
 """
 
 import ctypes
+import inspect
 import platform
 import random
 from collections.abc import Callable, Iterable
@@ -37,6 +38,14 @@ def grouped(model: nn.Module, lr: float, groups: Iterable[dict[str, Any]] | None
             if chosen:
                 result.append({**base, "params": chosen, "weight_decay": value})
     return result
+
+
+class AdamW(torch.optim.AdamW):
+    """torch.optim.AdamW, which would load torch's compiler before its first step, for seconds and to no use."""
+
+    step, *others = (inspect.unwrap(getattr(torch.optim.AdamW, name)) for name in (
+        "step", "add_param_group", "zero_grad", "state_dict", "load_state_dict"))
+    step, (add_param_group, zero_grad, state_dict, load_state_dict) = torch.no_grad()(step), others
 
 
 def keep_memory() -> None:

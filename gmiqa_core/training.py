@@ -23,7 +23,7 @@ from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
-from gmiqa_core.step import gradients, grouped, keep_memory, move_average, usual
+from gmiqa_core.step import AdamW, gradients, grouped, keep_memory, move_average, usual
 
 EXPLOSION = 1000.0  # a run has diverged when its last five losses average this many times the usual loss
 COLUMNS = ("step", "part", "name", "value", "seconds")
@@ -109,7 +109,7 @@ class _Trainer:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ranks.copy_first([*model.state_dict().values()])
         groups = grouped(model, loop.lr, parameter_groups, loop.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=loop.lr, weight_decay=0.0, fused=device.type == "cuda" or None)
+        self.optimizer = AdamW(groups, lr=loop.lr, weight_decay=0.0, fused=device.type == "cuda" or None)
         self.params = [p for group in groups for p in group["params"]]
         self.average = resume.copy_state(model) if loop.ema else None
         self.step, self.best, self.stale, self.stopped = 0, {"score": -math.inf, "step": 0}, 0, False

@@ -1,6 +1,10 @@
 """The loop: resume is exact, processes are equivalent, divergence stops with a message."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -172,3 +176,12 @@ def test_no_steps_leave_the_model_and_an_empty_table(tmp_path):
     history = training.train(model, objective, steps=0, lr=1e-2, folder=tmp_path)
     assert len(history.metrics) == 0 and history.last["step"] == 0
     assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
+
+
+def test_a_training_does_not_load_torchs_compiler(tmp_path):
+    """It takes seconds, in each of the notebooks' kernels."""
+    code = ("import sys, torch, test_training as t; from gmiqa_core import training\n"
+            f"training.train(t.small(), t.objective, steps=2, lr=0.1, folder={str(tmp_path)!r}, ema=0.9, clip=1.0)\n"
+            "assert 'torch._dynamo' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent,
+                   env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
