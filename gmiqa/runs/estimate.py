@@ -20,8 +20,10 @@ RATES = {"plain": 433, "maml, first order": 190, "maml": 100, "meta-sgd, first o
          "graph": 197, "scores": 388}
 STEP = 32  # pictures of the step that was timed: one of fewer or smaller ones takes as long, the host sets the pace
 SIDE = 224
-# Computing of one picture, in that of `quick`: the backbones' multiplications.
-COST = {"tiny": 0.13, "quick": 1.0, "cpu": 2.7, "paper": 38.0, "repo": 38.0}
+# Computing of one picture, in that of `quick`: the backbones' multiplications; of lite and MetaQAP's base networks, seconds on
+# one core.
+COST = {"tiny": 0.13, "quick": 1.0, "cpu": 2.7, "lite": 5.5, "paper": 38.0, "repo": 38.0}
+BASE_COST = {"small": 1.0, "mobilenet_v3": 1.7, "mobilenet_v2": 4.0, "lite0": 5.5, "lite1": 8.0, "lite2": 11.0}
 # The share of a stage's seconds in the quick preset that its trainings take; the rest stays as it is.
 TRAINED = {"20_meta_pretraining": 0.75, "30_distortion_graphs": 0.8, "40_fine_tuning": 0.75, "60_ablations": 0.85,
            "80_metaqap": 0.7}
@@ -77,13 +79,18 @@ def trainings(name: str, p: Any) -> list[Training]:
         times = (len(p["ablation_rows"]) or ROWS) * p["ablation_seeds"] * p["ablation_share"]
         return [_meta(p, times), _graph(p, times), *_scores(p, times)]
     if name.startswith("80"):
-        networks, seeds, tuned = len(p["qap_backbones"]), p["qap_seeds"], p["qap_finetune_steps"]
-        cost = max(1.0, COST[p["preset"]])  # torchvision's networks are as large as the preset's
-        before = (seeds + networks - 1) * p["qap_pretrain_steps"]
-        # three starts, one of them for longer, three other weights of the loss; then the members of two stacks
-        after = seeds * (7 * tuned + p["qap_pretrain_steps"]) + 2 * (p["qap_folds"] + 1) * networks * tuned
-        return [Training("scores", before + after, p["qap_batch"], p["qap_crop"], cost)]
+        return _base_networks(p)
     return []
+
+
+def _base_networks(p: Any) -> list[Training]:
+    """Of the first with all seeds: pre-training, three starts, one for longer, three other weights of the loss. Of each
+    with one seed: pre-training, and the members of two stacks."""
+    before, tuned, folds = p["qap_pretrain_steps"], p["qap_finetune_steps"], p["qap_folds"]
+    steps = [before + 2 * (folds + 1) * tuned for _ in p["qap_backbones"]]
+    steps[0] += p["qap_seeds"] * (7 * tuned + 2 * before) - before
+    return [Training("scores", n, p["qap_batch"], p["qap_crop"], BASE_COST.get(name, COST["paper"]))
+            for name, n in zip(p["qap_backbones"], steps, strict=True)]
 
 
 def _meta(p: Any, times: float) -> Training:
