@@ -20,8 +20,8 @@ RATES = {"plain": 433, "maml, first order": 190, "maml": 100, "meta-sgd, first o
          "graph": 197, "scores": 388}
 STEP = 32  # pictures of the step that was timed: one of fewer or smaller ones takes as long, the host sets the pace
 SIDE = 224
-# Computing of one picture, in that of `quick`: the backbones' multiplications; of lite and MetaQAP's base networks, seconds on
-# one core.
+# Computing of one picture, in that of `quick`: the backbones' multiplications; of lite and MetaQAP's base networks,
+# seconds on one core.
 COST = {"tiny": 0.13, "quick": 1.0, "cpu": 2.7, "lite": 5.5, "paper": 38.0, "repo": 38.0}
 BASE_COST = {"small": 1.0, "mobilenet_v3": 1.7, "mobilenet_v2": 4.0, "lite0": 5.5, "lite1": 8.0, "lite2": 11.0}
 # The share of a stage's seconds in the quick preset that its trainings take; the rest stays as it is.
