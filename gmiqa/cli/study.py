@@ -17,7 +17,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("params", nargs="*", metavar="YAML", help="parameter files (default: params/study.yaml)")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="one parameter, over the files")
     parser.add_argument("--only", action="append", default=[], metavar="EXPERIMENT", help="ablations, graphs, "
-                        "adaptation, metaqap or rivals; repeat or separate with commas (default: all)")
+                        "adaptation, metaqap, rivals or human; repeat or separate with commas (default: all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread, side by side")
     parser.add_argument("--until", type=float, default=0, metavar="S", help="stop after so many seconds")
     parser.add_argument("--to", type=Path, default=Path("outputs/gallery/study"), metavar="FOLDER",
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     names = study.known([word for text in args.only for word in text.split(",")])
     results, work = study.Results(args.to), study.work_folder(args.work, p)
     if args.dry_run:
-        for name in names:
+        for name in study.wanted(names, p):
             results.checked(name, p)
             for shard, units in study.left(p, name, results, work).items():
                 print(f"{name} {shard}: {', '.join(units)}")

@@ -182,6 +182,12 @@ def _ablations() -> list[Question]:
                       for row, (claim, source, wanted) in CLAIMS.items()]
 
 
+def _human() -> list[Question]:
+    """The claims about MetaQAP on people's scores of photographs, where scenes are the contents."""
+    return [replace(q, claim=f"{q.claim}, on human scores", short=f"{q.short}, human", experiment="human",
+                    family="MetaQAP, human scores", unit="scenes") for q in _metaqap()]
+
+
 def _metaqap() -> list[Question]:
     question = partial(Question, family="MetaQAP", experiment="metaqap", metric=SROCC, unit=CONTENTS, margin=0.02)
     aware, random, squared = study.ARMS[0], "random", ", squared error"
@@ -216,7 +222,7 @@ def _against(column: str, table: pd.DataFrame, margin: float) -> Comparison | No
     return _srocc(study.GMIQA, column, table.assign(**{column: repeated}), margin)
 
 
-QUESTIONS: tuple[Question, ...] = (*_meta(), *_graphs(), *_ablations(), *_metaqap(), *_rivals())
+QUESTIONS: tuple[Question, ...] = (*_meta(), *_graphs(), *_ablations(), *_metaqap(), *_human(), *_rivals())
 
 
 def answers(tables: dict[str, pd.DataFrame]) -> list[tuple[Question, Any]]:

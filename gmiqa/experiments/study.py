@@ -264,14 +264,23 @@ def _number(unit: str) -> int:
     return int(unit.removeprefix("seed "))
 
 
+def _synthetic(shards: Callable[[Any], list[Shard]]) -> Callable[[Any], list[Shard]]:
+    """These shards where scores are KADID-calibrated; none on a data set."""
+    return lambda p: shards(p) if p.dataset == "synthetic" else []
+
+
 EXPERIMENTS = {
-    "ablations": Experiment(PICTURE, ("seed",), lambda p: _seeds(p, p.ablation_seeds), _rows, _column, _ablations),
-    "graphs": Experiment(JUDGED, ("seed",), lambda p: _seeds(p, p.meta_seeds), lambda p, _: [*LOSSES, START], _column,
-                         _graphs),
-    "adaptation": Experiment(ADAPTED, ("fold",), lambda p: [(k,) for k in range(p.meta_folds)],
-                             lambda p, _: [f"seed {seed}" for seed, in _seeds(p, p.meta_seeds)], _seed,
-                             _adaptation),
-    "metaqap": Experiment(PICTURE, ("seed",), lambda p: _seeds(p, p.qap_seeds), _qap_units, _column, _metaqap),
-    "rivals": Experiment(PICTURE, ("seed",), lambda p: _seeds(p, FOLD_SEEDS),
+    "ablations": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, p.ablation_seeds)), _rows, _column,
+                            _ablations),
+    "graphs": Experiment(JUDGED, ("seed",), _synthetic(lambda p: _seeds(p, p.meta_seeds)),
+                         lambda p, _: [*LOSSES, START], _column, _graphs),
+    "adaptation": Experiment(ADAPTED, ("fold",), _synthetic(lambda p: [(k,) for k in range(p.meta_folds)]),
+                             lambda p, _: [f"seed {seed}" for seed, in _seeds(p, p.meta_seeds)], _seed, _adaptation),
+    "metaqap": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, p.qap_seeds)), _qap_units, _column,
+                          _metaqap),
+    "rivals": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, FOLD_SEEDS)),
                          lambda p, shard: [*(RIVALS if shard[0] == p.seed else ()), GMIQA], _column, _rivals),
+    # the same as metaqap, on people's scores of a data set
+    "human": Experiment(PICTURE, ("seed",), lambda p: [] if p.dataset == "synthetic" else _seeds(p, p.qap_seeds),
+                        _qap_units, _column, _metaqap),
 }

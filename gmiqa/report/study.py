@@ -25,6 +25,7 @@ from gmiqa.runs.study import Results
 COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "margin", "n", "unit", "runs",
            "planned", "outcome", "p", "p_holm", "nominal", "runs_needed", "contents_needed", "command")
 COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only {} --to outputs/again"
+HUMAN = COMMAND.replace("params/study.yaml", "params/study.yaml params/folder.yaml") + " -p dataset_path=SCORED"
 TITLES = {HOLDS: "What holds", FAILS: "What does not hold", SAME: "No difference larger than the margin",
           UNDECIDED: "Undecided"}
 MOST = 1000  # runs or contents beyond which "more" is no answer
@@ -40,7 +41,8 @@ def findings(results: Results) -> pd.DataFrame:
 def _row(q: Question, answer: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"claim": q.claim, "short": q.short, "source": q.source, "family": q.family,
                            "metric": q.metric, "margin": q.margin, "unit": q.unit, "planned": q.runs,
-                           "command": COMMAND.format(q.experiment), "outcome": UNDECIDED, "p": np.nan}
+                           "command": (HUMAN if q.experiment == "human" else COMMAND).format(q.experiment),
+                           "outcome": UNDECIDED, "p": np.nan}
     empty = dict.fromkeys(("value", "low", "high", "n", "runs", "runs_needed", "contents_needed"), np.nan)
     if answer is None:
         return row | empty

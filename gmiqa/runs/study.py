@@ -90,6 +90,13 @@ def known(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names)) or list(EXPERIMENTS)
 
 
+def wanted(names: Sequence[str], p: Any) -> list[str]:
+    """Those of these experiments that have anything to do with these settings."""
+    from gmiqa.experiments.study import EXPERIMENTS
+
+    return [name for name in names if EXPERIMENTS[name].shards(p)]
+
+
 def left(p: Any, name: str, results: Results, work: Path) -> dict[tuple[int, ...], list[str]]:
     """Shard -> the units that neither the results nor the work folder hold."""
     from gmiqa.experiments.study import EXPERIMENTS
@@ -109,6 +116,7 @@ def work_folder(parent: Path, p: Any) -> Path:
 def run(p: Any, names: Sequence[str], results: Results, work: Path, jobs: int = 1, until: float = 0) -> int:
     """Do what is left of these experiments, `jobs` shards side by side, for `until` seconds (0: until all is done).
     Returns the number of shards that failed."""
+    names = wanted(names, p)
     for name in names:
         results.checked(name, p)
         collect(name, results, work)
