@@ -32,18 +32,21 @@ BLOCKS = 4
 DIFFERENT = 64  # distinct pictures; the others are links to them
 # VmHWM belongs to the new program; ru_maxrss would still hold the peak of the process that started it
 MEASURE = (
-    "import re, sys; from gmiqa.cli import main; code = main(sys.argv[1:]); "
-    "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr); sys.exit(code)"
+    "import re, sys, time; from gmiqa.cli import main; code = main(sys.argv[1:]); "
+    "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1], time.process_time(), file=sys.stderr); "
+    "sys.exit(code)"
 )
 
 
 @dataclass
 class Run:
-    """Of one call of the command: seconds to its first score, then pictures a second, and its peak memory in MB."""
+    """Of one call of the command: seconds to its first score, then pictures a second; its peak memory in MB and its
+    processor time in seconds, which a busy machine changes less."""
 
     first: float
     rate: float
     peak: float
+    processor: float
 
 
 def call(paths: list[Path], checkpoint: str | None, root: Path = ROOT) -> Run:
@@ -54,10 +57,10 @@ def call(paths: list[Path], checkpoint: str | None, root: Path = ROOT) -> Run:
                                stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)})
     assert process.stdout and process.stderr
     times = [time.perf_counter() for _ in process.stdout]
-    peak = float(process.stderr.read().split()[-1]) / 1000
+    peak, processor = map(float, process.stderr.read().split()[-2:])
     assert process.wait() == 0
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-    return Run(times[0] - began, rate, peak)
+    return Run(times[0] - began, rate, peak / 1000, processor)
 
 
 def fill(folder: Path, count: int) -> list[Path]:
@@ -76,19 +79,20 @@ def fill(folder: Path, count: int) -> list[Path]:
 
 
 def versions(blocks: list[Path], checkpoint: str | None, other: Path | None) -> None:
-    """Start, speed and memory of this version and the other, block by block in turns."""
-    runs: dict[str, list[Run]] = {"this version": [], **({"the other": []} if other else {})}
+    """Start, speed and memory of this version and the other, block by block in turns, each after a single picture."""
+    roots = {"this version": (checkpoint, ROOT), **({"the other": (None, other)} if other else {})}
+    count = len(list(blocks[0].iterdir()))
+    took: dict[str, list[float]] = {name: [] for name in roots}  # processor time of a picture, start-up left out
     for block in blocks:
-        for name, done in runs.items():
-            done.append(call([block], checkpoint, ROOT) if name == "this version" else call([block], None, other))
-    for name, done in runs.items():
-        first, rate, peak = (statistics.median(getattr(run, field) for run in done)
-                             for field in ("first", "rate", "peak"))
-        print(f"{name}: first score after {first:.2f} s, then {rate:.1f} pictures/s, at most {peak:.0f} MB "
-              f"({len(done)} folders of {len(list(blocks[0].iterdir()))} pictures of 512 x 512)")
+        for name, arguments in roots.items():
+            one, all_ = call([next(block.iterdir())], *arguments), call([block], *arguments)
+            took[name].append((all_.processor - one.processor) / (count - 1))
+            print(f"{name}: first score after {one.first:.2f} s (processor: {one.processor:.2f} s); {count} pictures: "
+                  f"{all_.rate:.1f}/s, processor {1000 * took[name][-1]:.0f} ms each, at most {all_.peak:.0f} MB",
+                  flush=True)
     if other:
-        ratios = [a.rate / b.rate for a, b in zip(*runs.values(), strict=True)]
-        print(f"pictures/s, this version by the other: {statistics.median(ratios):.2f} "
+        ratios = [b / a for a, b in zip(*took.values(), strict=True)]
+        print(f"processor time of a picture, the other by this version: {statistics.median(ratios):.2f} "
               f"({min(ratios):.2f} to {max(ratios):.2f})")
 
 
