@@ -32,7 +32,7 @@ lock: venv           ## solves constraints.txt anew for every platform, keeping 
 		--custom-compile-command 'make lock' --quiet --output-file constraints.txt
 
 clean:               ## removes .venv and caches; outputs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache gmiqa.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache gmiqa.egg-info build dist
 	find gmiqa gmiqa_core tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
