@@ -8,11 +8,14 @@ what it sees. Not counted: baselines that are trained, and pictures read from a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gmiqa.runs.order import SECONDS
+from gmiqa.runs.provenance import repository_root
 from gmiqa.runs.schedule import speed
+from gmiqa.settings import load
 
 # Images/s of a training on one H200: preset `paper`, 224 px, 32 pictures a step, bf16, the pictures at hand. Renew with
 # python -m benchmarks.training --preset paper --side 224
@@ -133,6 +136,6 @@ def gpu(device: str) -> bool:
     return device.startswith("GPU")
 
 
-def _quick() -> dict[str, Any]:
-    from gmiqa.settings import TABLE
-    return {name: parameter.default for name, parameter in TABLE.items()}
+@cache
+def _quick() -> Any:
+    return load(repository_root() / "params" / "quick.yaml")
