@@ -81,6 +81,16 @@ def test_json_lines_hold_numbers_and_null_for_what_is_not_known(folder, checkpoi
     assert sum(objects[0]["distortions"].values()) == pytest.approx(1)
 
 
+def test_maps_are_written_beside_each_other_whatever_the_names(folder, checkpoint, tmp_path, monkeypatch):
+    os.rename(folder / "0.png", folder / ("ä" * 125 + ".png"))
+    monkeypatch.chdir(folder / "inside")
+    assert main(["score", "..", "5.png", "--map", str(tmp_path / "maps"), "--checkpoint", checkpoint]) == 3
+    written = sorted(path.relative_to(tmp_path / "maps") for path in (tmp_path / "maps").rglob("*") if path.is_file())
+    plain = [str(path) for path in written if "ä" not in str(path)]
+    assert plain == ["5.png.png", *(f"up/{i}.png.png" for i in range(1, 5))]
+    assert len(written) == 6 and images.size(tmp_path / "maps" / written[0]) == (48, 40)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -88,6 +98,9 @@ def test_json_lines_hold_numbers_and_null_for_what_is_not_known(folder, checkpoi
         (["{empty}"], "--recursive"),
         (["{folder}", "--checkpoint", "{folder}/0.png"], "0.png"),
         (["{folder}", "--device", "gpu9"], "gpu9"),
+        (["{folder}", "--recursive", "--map", "{folder}/inside/maps"], "inside/maps"),
+        (["{folder}", "--map", "{folder}/notes.txt"], "notes.txt"),
+        (["{folder}", "--map", "maps", "--engine", "ray"], "--engine local"),
         (["{folder}", "--csv", "{folder}/notes.txt"], "notes.txt"),
         (["{folder}", "--csv", "{folder}/no/such/folder.csv"], "folder.csv"),
         (["{folder}", "--sheet", "{folder}/no/such/sheet.html"], "sheet.html"),

@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.map and args.engine == "ray":
         raise UserError("--map works with --engine local only")
+    maps = Path(args.map or "").resolve()
+    if args.map and args.recursive and any(maps.is_relative_to(Path(path).resolve()) for path in args.paths):
+        raise UserError(f"--map {args.map} lies inside what is scored, and would be scored, too: choose another folder")
     for path in args.paths:
         if not os.path.lexists(path):
             raise UserError(f"no picture or folder {path}: check the path")

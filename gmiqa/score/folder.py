@@ -82,7 +82,8 @@ def write_map(folder: str | os.PathLike, score: Score) -> None:
     `folder/photos/a.jpg.png`."""
     assert score.map is not None
     parts = [{"..": "up"}.get(part, part) for part in Path(score.path).parts if part != Path(score.path).anchor]
-    path = Path(folder, *parts[:-1], f"{parts[-1][:200]}.png")
+    name = os.fsdecode(os.fsencode(parts[-1])[:220])  # room for .png, and for what an unfinished file is called
+    path = Path(folder, *parts[:-1], f"{name}.png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
