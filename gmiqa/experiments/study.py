@@ -12,6 +12,7 @@ thread and in single precision, so that another machine finds the same signs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,20 @@ def _scored(pictures: Pictures, seed: int, **columns: np.ndarray) -> pd.DataFram
                          "target": pictures.quality.numpy().astype(float).round(6), **columns}).set_index(list(PICTURE))
 
 
+def _kept(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`make` of settings, its last result kept: shards of one process share what does not depend on them."""
+    last: dict[str, Any] = {}
+
+    def made(p: Any) -> Any:
+        key = json.dumps(p.plain(), sort_keys=True)
+        if key not in last:
+            last.clear()
+            last[key] = make(p)
+        return last[key]
+
+    return made
+
+
 # -- ablations: a row and a seed
 
 # The factorial first, then the controls, then the paper's order: what decides most comes first.
@@ -134,10 +149,8 @@ ADAPTED = ("fold", "seed", "type", "shots", "step")
 def _graphs(p: Any, shard: Shard) -> Work:
     """Columns are whose losses, rows an outcome, a group of contents and an arm of graph_controls.controls; for the
     outcome "sigma" rows are a content and a loss of the level branch, values the error of sigma."""
-    seed, references = shard[0], recipes.references(p)
-    crops = graph_controls.several_crops(references.test, p.graph_crop, max_side=p.synthetic_side)
-    pool = ablations.Draws(recipes.graph_pool(p, references.train), 10_000 * seed)
-    tasks = ablations.Draws(recipes.meta_pool(p, references.train), 10_000 * seed)
+    seed, (crops, *pools) = shard[0], _graph_pictures(p)
+    pool, tasks = (ablations.Draws(pool, 10_000 * seed) for pool in pools)
 
     def start(folder: Path) -> Any:
         kept = folder.parent / "start.safetensors"
@@ -167,6 +180,14 @@ def _graphs(p: Any, shard: Shard) -> Work:
 JUDGED = ("seed", "outcome", "unit", "arm")
 
 
+@_kept
+def _graph_pictures(p: Any) -> tuple[Any, Any, Any]:
+    """Crops to test on, and the pools of graph pre-training and of meta-training."""
+    references = recipes.references(p)
+    return (graph_controls.several_crops(references.test, p.graph_crop, max_side=p.synthetic_side),
+            recipes.graph_pool(p, references.train), recipes.meta_pool(p, references.train))
+
+
 def _sigma(model: Any, batch: Any, seed: int) -> pd.DataFrame:
     """Error of sigma under either loss of the level branch, both taught by the same opinions, single scores drawn from
     people's: for each content of the half that tests."""
@@ -192,9 +213,7 @@ def _qap_units(p: Any, shard: Shard) -> list[str]:
 
 def _metaqap(p: Any, shard: Shard) -> Work:
     """Columns are arms: a start, and how the network is tuned; and what the stack is compared with."""
-    references, seed = recipes.references(p), shard[0]
-    target = recipes.metaqap_target(p, references)
-    pool = recipes.metaqap_pool(p, references.train)
+    seed, (target, pool) = shard[0], _qap_pictures(p)
 
     def begun(backbones: Sequence[str], folder: Path) -> dict[str, qap.Starts]:
         return qap.all_starts(backbones, pool, [seed], steps=p.qap_pretrain_steps, batch=p.qap_batch, lr=p.qap_lr,
@@ -215,6 +234,13 @@ def _metaqap(p: Any, shard: Shard) -> Work:
         return _scored(target.test, seed, **{unit: qap.predict(tuned, target.test.pictures)})
 
     return work
+
+
+@_kept
+def _qap_pictures(p: Any) -> tuple[Any, Any]:
+    """The target, and the pool of quality-aware pre-training."""
+    references = recipes.references(p)
+    return recipes.metaqap_target(p, references), recipes.metaqap_pool(p, references.train)
 
 
 def _stacked(p: Any, recipe: qap.Recipe, begun: dict[str, qap.Starts], target: Any, seed: int) -> dict[str, np.ndarray]:
@@ -273,7 +299,7 @@ EXPERIMENTS = {
     "ablations": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, p.ablation_seeds)), _rows, _column,
                             _ablations),
     "graphs": Experiment(JUDGED, ("seed",), _synthetic(lambda p: _seeds(p, p.meta_seeds)),
-                         lambda p, _: [*LOSSES, START], _column, _graphs),
+                         lambda p, _: ["ours", START, *graph_controls.ARMS], _column, _graphs),
     "adaptation": Experiment(ADAPTED, ("fold",), _synthetic(lambda p: [(k,) for k in range(p.meta_folds)]),
                              lambda p, _: [f"seed {seed}" for seed, in _seeds(p, p.meta_seeds)], _seed, _adaptation),
     "metaqap": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, p.qap_seeds)), _qap_units, _column,

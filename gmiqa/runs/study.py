@@ -125,8 +125,9 @@ def run(p: Any, names: Sequence[str], results: Results, work: Path, jobs: int = 
     print(f"{sum(len(units) for _, _, units, *_ in tasks)} units left in {len(tasks)} shards", flush=True)
     began, failed = time.monotonic(), 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is finished is collected, and no process stays
-    # a process for each shard, so that its pictures go with it
-    with multiprocessing.get_context("spawn").Pool(max(1, min(jobs, len(tasks))), maxtasksperchild=1) as pool:
+    # side by side, each shard has a process of its own, so that its pictures go with it
+    fresh = 1 if jobs > 1 else None
+    with multiprocessing.get_context("spawn").Pool(max(1, min(jobs, len(tasks))), maxtasksperchild=fresh) as pool:
         waiting = pool.imap_unordered(_shard, tasks)
         try:
             for _ in tasks:
