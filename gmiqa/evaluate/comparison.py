@@ -138,7 +138,7 @@ def _estimate(
     if not np.isfinite(mean.error):
         few = f"{count} {'pictures or groups' if len(values) == 1 else f'pictures or groups and {len(values)} runs'}"
         note = "; ".join(text for text in (note, f"no interval for {few}: at least 3 of each are needed") if text)
-    return Estimate(float(values.mean()), mean.error, mean.df), count, note
+    return Estimate(float(values.mean()), mean.error, mean.df, mean.parts), count, note
 
 
 def _unit(groups: Any, over: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmiqa.evaluate import paper_tables
+from gmiqa.evaluate import paper_tables, srocc
 from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED, judged, verdict
 from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
@@ -70,6 +70,21 @@ def _elsewhere() -> list[dict[str, Any]]:
     return rows
 
 
+def reached(results: Results) -> list[str]:
+    """What the arms of each experiment with predictions reach: how good networks of this size are."""
+    lines = []
+    for name, title in (("ablations", "rows of the ablation"), ("metaqap", "arms of MetaQAP"),
+                        ("human", "arms of MetaQAP on human scores"), ("rivals", "methods beside GMIQA")):
+        table = results.table(name)
+        values = {arm: np.mean([srocc(part[arm], part.index.get_level_values("target")) for _, part in
+                                table[[arm]].dropna().groupby("seed")]) for arm in table}
+        if values:
+            low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+            lines.append(f"The {len(values)} {title} reach an SROCC of {values[low]:.2f} ({low}) to {values[high]:.2f} "
+                         f"({high}), averaged over seeds.")
+    return lines
+
+
 # -- in words
 
 
@@ -113,8 +128,9 @@ def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
     frame = findings(results)
     write_atomically(gallery / "findings.csv", frame.drop(columns="short").to_csv(index=False).encode())
     pictures = _figures(frame, results.folder)
-    write_atomically(page, _markdown(frame, pictures, page.parent).encode())
-    write_atomically(gallery / "findings.html", _html(frame, pictures).encode())
+    sure = " ".join([SURE.format(lost=_lost(frame)), *reached(results), SMALL])
+    write_atomically(page, _markdown(frame, pictures, page.parent, sure).encode())
+    write_atomically(gallery / "findings.html", _html(frame, pictures, sure).encode())
     return frame
 
 
@@ -148,9 +164,10 @@ SURE = (
     "seeds and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. "
     "`findings.csv` beside the gallery has every number, and a command for each claim. The experiments continue where "
     "they stopped: `gmiqa study` trains the seeds that are not there yet.")
+SMALL = "What holds, or fails, in networks of this size need not do so after a hundred times as many steps."
 
 
-def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path) -> str:
+def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path, sure: str) -> str:
     lines = ["# What holds of two published methods", "", summary(frame), "", INTRO, ""]
     for outcome, title in TITLES.items():
         rows = records(frame[frame["outcome"] == outcome])
@@ -161,7 +178,7 @@ def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path) -> s
             path = Path(_relative(pictures[outcome], beside)).as_posix()
             lines += [f"![{title}: differences with intervals, in margins]({path})", ""]
         lines += [f"- {text}" for text in _items(rows)] + [""]
-    lines += ["## How sure", "", SURE.format(lost=_lost(frame)), "", "## Not run here", "",
+    lines += ["## How sure", "", sure, "", "## Not run here", "",
               "These claims need their authors' pictures. FOLDER is that folder.", "", "| claim | command |",
               "|---|---|"]
     lines += [f"| {row['claim']} | `{row['command']}` |" for row in records(frame[frame["outcome"] == NOT_RUN])]
@@ -187,7 +204,7 @@ def _relative(path: Path, beside: Path) -> str:
     return os.path.relpath(path, beside)
 
 
-def _html(frame: pd.DataFrame, pictures: dict[str, Path]) -> str:
+def _html(frame: pd.DataFrame, pictures: dict[str, Path], sure: str) -> str:
     parts = [f'<header class="top"><h1>What holds of two published methods</h1><p>{escape(summary(frame))}</p></header>'
              "<main>"]
     for outcome, title in TITLES.items():
@@ -198,6 +215,5 @@ def _html(frame: pd.DataFrame, pictures: dict[str, Path]) -> str:
                 f'alt="{title}: differences with intervals, in margins"></div></figure>')
             items = "".join(f"<li>{escape(text)}</li>" for text in _items(rows))
             parts.append(f"<section><h2>{title}</h2>{image}<ul>{items}</ul></section>")
-    sure = escape(SURE.format(lost=_lost(frame))).replace("`", "")
-    parts.append(f"<section><h2>How sure</h2><p>{sure}</p></section></main>")
+    parts.append(f"<section><h2>How sure</h2><p>{escape(sure).replace('`', '')}</p></section></main>")
     return pages.page("gmiqa: what holds", "".join(parts))
