@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from benchmarks import _metaqap_tables
+from benchmarks import metaqap as benchmark
 from gmiqa import base_networks as metaqap
 from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
@@ -246,3 +249,20 @@ def test_predictions_do_not_depend_on_batch_mates():
     pictures = [torch.randint(0, 255, (3, 40, 40 + 8 * (k % 2)), dtype=torch.uint8) for k in range(5)]
     together = metaqap.predict(model, pictures)
     np.testing.assert_allclose(together, [metaqap.predict(model, [p])[0] for p in pictures], atol=1e-5)
+
+
+def test_comparisons_follow_their_member_and_members_with_a_gap_are_left_out():
+    assert benchmark.in_order(["b", "a"], ["a/mse", "b/random", "c"]) == ["b", "b/random", "a", "a/mse", "c"]
+    pictures = replace(bright(3), facts=pd.DataFrame({"id": ["z", "y", "x"]}))
+    long = pd.DataFrame({"part": "test", "id": ["x", "y", "z", "x", "y"], "member": ["a", "a", "a", "b", "b"],
+                         "prediction": [1.0, 2, 3, 4, 5]})
+    table = _metaqap_tables.wide(long, "test", "prediction", pictures)
+    assert list(table) == ["a"] and table["a"].tolist() == [3, 2, 1]
+
+
+def test_a_work_folder_of_other_settings_is_refused(tmp_path):
+    settings = dict.fromkeys(benchmark.SETTINGS, 8)
+    benchmark.same_work(SimpleNamespace(work=tmp_path, **settings), 10, 5)
+    benchmark.same_work(SimpleNamespace(work=tmp_path, **settings), 10, 5)
+    with pytest.raises(UserError, match="crop 8 -> 9.*--work"):
+        benchmark.same_work(SimpleNamespace(work=tmp_path, **settings | {"crop": 9}), 10, 5)
