@@ -211,7 +211,7 @@ _PARAMETERS = [
     P("umap_min_dist", float, 0.5, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
 
     # 80 MetaQAP
-    P("qap_backbones", list, ["small", "mobilenet_v3"], "base networks", stages=(METAQAP,)),
+    P("qap_backbones", list, ["small", "lite0"], "base networks", stages=(METAQAP,)),
     P("qap_types", list, ["gaussian_blur", "jpeg", "white_noise", "darken", "pixelate"], "types of a synthetic target",
       stages=(METAQAP,), only_if=SYNTHETIC),
     P("qap_side", int, 160, "longer side of the target pictures", unit="px", low=32, stages=(METAQAP,)),
