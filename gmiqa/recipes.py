@@ -76,14 +76,15 @@ def meta_pool(p: Any, contents: list[Reference], device: Any = "cpu",
     types, drawn = types or trained_types(p), p.meta_support + p.meta_query
     needed = p.meta_steps * p.meta_tasks * drawn / p.pool_reuse
     per_cell = max(-(-drawn // len(LEVELS)), int(np.clip(needed / (len(LEVELS) * len(types)), 2, 12)))
-    return _pool(p, contents, p.pretrain_on, types=types, crop=p.meta_crop, per_cell=per_cell, draws=drawn, filled=True,
-                 device=device)
+    return _pool(p, contents, p.pretrain_on, p.meta_steps * p.meta_tasks * drawn, types=types, crop=p.meta_crop,
+                 per_cell=per_cell, draws=drawn, filled=True, device=device)
 
 
-def _pool(p: Any, contents: list[Reference], source: str, **options: Any) -> Pool | RecordPool:
+def _pool(p: Any, contents: list[Reference], source: str, asked: float, **options: Any) -> Pool | RecordPool:
     """Pictures to pre-train on: contents distorted as needed, or the training part of a data set that has types, levels
-    and references (KADID-10k), with its own scores."""
-    options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed}
+    and references (KADID-10k), with its own scores. asked: pictures that all steps draw; few are not made ahead."""
+    window = options["per_cell"] * len(LEVELS) * len(options["types"])
+    options |= {"turn": p.turn_crops, "reuse": p.pool_reuse, "seed": p.seed, "background": asked > 2 * window}
     if source == "synthetic":
         return Pool(contents, shrink=p.pool_shrink, **options)
     dataset = datasets.load(source, p.pretrain_path)
@@ -136,9 +137,9 @@ def take_over(model: GMIQA, trained: MetaLearner) -> GMIQA:
 
 def graph_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures of graph pre-training."""
-    draws = draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed)
-    return _pool(p, contents, p.pretrain_on, types=[0, *trained_types(p)], crop=p.graph_crop, max_side=p.synthetic_side,
-                 draws=draws, per_cell=pictures_per_cell(p.graph_sizes), device=device)
+    draws, asked = draws_a_step(p.graph_sizes, p.graph_batch, p.graph_mixed), 3 * p.graph_batch + p.graph_mixed
+    return _pool(p, contents, p.pretrain_on, p.graph_steps * asked, types=[0, *trained_types(p)], crop=p.graph_crop,
+                 max_side=p.synthetic_side, draws=draws, per_cell=pictures_per_cell(p.graph_sizes), device=device)
 
 
 def graph_objective(p: Any, pool: Any, seed: int) -> GraphObjective:
@@ -192,10 +193,11 @@ def _branch_sizes(p: Any) -> tuple[list[int], int, int]:
 
 def branch_pool(p: Any, contents: list[Reference], device: Any = "cpu") -> Pool | RecordPool:
     """Distorted and undistorted pictures that keep the branches alive in fine-tuning."""
-    draws = draws_a_step(*_branch_sizes(p))
-    return _pool(p, contents, "synthetic", types=[0, *trained_types(p)], crop=p.synthetic_crop,
-                 max_side=p.synthetic_side, draws=draws, device=device,
-                 per_cell=pictures_per_cell(_branch_sizes(p)[0]))
+    sizes, batch, mixed = _branch_sizes(p)
+    asked = np.inf if p.finetune_epochs else p.finetune_steps * p.synthetic_share * (3 * batch + mixed)
+    return _pool(p, contents, "synthetic", asked, types=[0, *trained_types(p)], crop=p.synthetic_crop,
+                 max_side=p.synthetic_side, draws=draws_a_step(sizes, batch, mixed), device=device,
+                 per_cell=pictures_per_cell(sizes))
 
 
 def branch_objective(p: Any, pool: Any, scored: TargetSet, seed: int) -> GraphObjective:
