@@ -14,6 +14,8 @@ from gmiqa.evaluate.protocols import units
 from gmiqa.experiments.stacking import Stack
 from gmiqa_core.errors import UserError
 
+WITHOUT_LOSS = "stack without the quality-aware loss"
+
 
 def report(everything: pd.DataFrame, work: Path, members: Sequence[str], train: Pictures, test: Pictures,
            bootstrap: int) -> None:
@@ -30,13 +32,17 @@ def report(everything: pd.DataFrame, work: Path, members: Sequence[str], train: 
     # of the training part: what a member says of pictures that it has not seen
     folded = {"stack": stack.predict(unseen), "mean of members": mean[0]} | {n: unseen[n].to_numpy() for n in unseen}
     final = {"stack": stack.predict(tested), "mean of members": mean[1]} | {n: tested[n].to_numpy() for n in tested}
+    if plain := [name + "/mse" for name in stacked if name + "/mse" in unseen]:
+        rest = [*plain, *(name for name in stacked if name + "/mse" not in plain)]
+        without = Stack().fit(unseen[rest], y)
+        folded[WITHOUT_LOSS], final[WITHOUT_LOSS] = without.predict(unseen), without.predict(tested)
     table = pd.concat([scored("out of fold, training part", folded, train, bootstrap),
                        scored("test", final, test, bootstrap)])
     table.to_csv(work / "table.csv", index=False)
     print(table.to_string(index=False), flush=True)
     best = max(stacked, key=lambda name: srocc(unseen[name].to_numpy(), y))
     switched = ((name.rsplit("/", 1)[0], name) for name in unseen if "/" in name)
-    pairs = [("stack", best), ("stack", "mean of members"), *switched]
+    pairs = [("stack", best), ("stack", "mean of members"), ("stack", WITHOUT_LOSS), *switched]
     for where, by_name, pictures in (("out of fold", folded, train), ("test", final, test)):
         for a, b in pairs:
             if a in by_name and b in by_name:
