@@ -21,11 +21,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
 LAST = "90_report"
 
 # Seconds of each stage of params/quick.yaml on one thread of a free core with AVX512-BF16: every estimate, the order of
-# the stages and their threads start from them. Those of 20, 30 and 40 are computed: the measured 215, 350 and 160 s of
-# longer trainings, scaled by what the trainings see. To measure them anew, on two cores that nothing else uses:
+# the stages and their threads start from them. Those of 20, 30 and 40 are computed from the 215, 350 and 160 s measured
+# before: 30 and 40 by what their shorter trainings see, 20 by the ratio of its processor time then and now (0.63).
+# To measure them anew, on two cores that nothing else uses:
 #   gmiqa run params/quick.yaml --jobs 2 --force --name measured -p threads=1
 # and copy the seconds of each run.json, rounded, into this table.
-SECONDS = {"00_start_here": 19, "10_data_and_distortions": 38, "20_meta_pretraining": 175, "30_distortion_graphs": 210,
+SECONDS = {"00_start_here": 19, "10_data_and_distortions": 38, "20_meta_pretraining": 135, "30_distortion_graphs": 240,
            "40_fine_tuning": 90, "50_evaluation": 90, "60_ablations": 150, "70_embeddings": 60, "80_metaqap": 155,
            "90_report": 25}
 
