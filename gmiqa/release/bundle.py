@@ -33,6 +33,7 @@ from gmiqa_core.shapes import by_shape
 
 CELLS = 25, 2  # types of a pristine picture's versions, and levels of each
 PHOTOGRAPH_CELLS = 4, 1  # of a photograph's: those of the better half have versions, too
+HELD = 24  # contents to calibrate with, at most
 CALIBRATION = "calibration.json"
 
 
@@ -58,7 +59,7 @@ class Parts:
         if everything:
             rows = np.arange(len(dataset)), rows[1][:0], rows[2][:0]
         pristine = recipes.references(p)
-        return cls(dataset, rows, [*pristine.train, *pristine.validation], pristine.test, p.max_side)
+        return cls(dataset, rows, [*pristine.train, *pristine.validation], pristine.test[:HELD], p.max_side)
 
     def photographs(self, part: int) -> Pictures:
         return Pictures.read(self.dataset, self.rows[part], self.side)
@@ -123,11 +124,12 @@ def measured(p: Any, model: Any, parts: Parts) -> tuple[dict[str, Any], dict[str
     device = next(model.parameters()).device
     validation, test = parts.photographs(1), parts.photographs(2)
     scale = calibrate.sigma_scale(model, validation.pictures, validation.quality.numpy())
-    heat, types = calibrate.temperature(model, parts.held, p.max_side)
+    logits: list[Tensor] = []
 
     def judge(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
         said = calibrate.judged(model, images, p.max_side)
         assert said.types is not None
+        logits.append(said.types.cpu())
         return 100 * said.mu.cpu().numpy(), said.types.argmax(-1).cpu().numpy()
 
     def worst(pictures: Tensor) -> list[tuple[int, int]]:
@@ -138,8 +140,11 @@ def measured(p: Any, model: Any, parts: Parts) -> tuple[dict[str, Any], dict[str
         return [(int((x + 0.5) * pictures.shape[3] / columns), int((y + 0.5) * pictures.shape[2] / rows))
                 for y, x in found]
 
-    falls = behaviour.falling(behaviour.cells(judge, parts.held, device))
-    hits = behaviour.quadrants(worst, parts.held[:24], device)
+    seen = behaviour.cells(judge, parts.held, device)
+    falls = behaviour.falling(seen)
+    heat, types = calibrate.temperature(torch.cat(logits), torch.from_numpy(seen["type"].to_numpy()),
+                                        seen["content"].to_numpy())
+    hits = behaviour.quadrants(worst, parts.held, device)
     mu, sigma, none = scored(model, test, p.max_side)
     made = {"types": types, "behaviour": pd.DataFrame([{**falls, "map hits": hits["hit"].mean(), "maps": len(hits)}]).T,
             "places": hits.groupby("type")["hit"].mean().rename("hit").reset_index(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmiqa.data import images, synthetic
+from gmiqa.data import images
 from gmiqa.data.synthetic.distorted import shrunk
 from gmiqa_core.batch import to_float
 from gmiqa_core.errors import UserError
@@ -39,20 +39,23 @@ def sigma_scale(model: Any, pictures: Sequence[Tensor], quality: np.ndarray) -> 
     return float(np.quantile(np.abs(scores.mu - quality) / scores.sigma, 0.9) / 1.6449)
 
 
-def temperature(model: Any, contents: Sequence[Any], side: int) -> tuple[float, pd.DataFrame]:
-    """Temperature of the type probabilities, fitted on half of these contents, and how good they are on the other half:
-    accuracy, mean top probability and expected calibration error (10 bins), `none of these` included."""
-    half = len(contents) // 2
-    if not half:
-        raise UserError(f"calibration needs at least two contents that training did not see; got {len(contents)}")
-    (logits, truth), (test_logits, test_truth) = (
-        [torch.cat(column) for column in zip(*_logits(model, part, side), strict=True)]
-        for part in (contents[:half], contents[half:]))
+def temperature(logits: Tensor, truth: Tensor, content: np.ndarray) -> tuple[float, pd.DataFrame]:
+    """Temperature of the type probabilities, fitted on half of the contents, and how good they are on the other half:
+    accuracy, mean top probability and expected calibration error (10 bins), `none of these` included.
+
+    One undistorted picture of a content stands against 125 distorted ones: it counts five times.
+    """
+    known = sorted(set(content.tolist()))
+    if len(known) < 2:
+        raise UserError(f"calibration needs at least two contents that training did not see; got {len(known)}")
+    rows = np.repeat(np.arange(len(truth)), np.where(truth.numpy() == 0, 5, 1))
+    first = np.isin(content[rows], known[: len(known) // 2])
+    fit, test = torch.from_numpy(rows[first]), torch.from_numpy(rows[~first])
     grid = torch.linspace(0.3, 4.0, 75)
-    best = float(grid[int(torch.stack([F.cross_entropy(logits / t, truth) for t in grid]).argmin())])
-    rows = [{"probabilities": name, "temperature": t, **_quality_of(torch.softmax(test_logits / t, -1), test_truth)}
-            for name, t in (("as trained", 1.0), ("calibrated", best))]
-    return best, pd.DataFrame(rows)
+    best = float(grid[int(torch.stack([F.cross_entropy(logits[fit] / t, truth[fit]) for t in grid]).argmin())])
+    table = [{"probabilities": name, "temperature": t, **_quality_of(torch.softmax(logits[test] / t, -1), truth[test])}
+             for name, t in (("as trained", 1.0), ("calibrated", best))]
+    return best, pd.DataFrame(table)
 
 
 def _quality_of(probabilities: Tensor, truth: Tensor) -> dict[str, float]:
@@ -63,13 +66,3 @@ def _quality_of(probabilities: Tensor, truth: Tensor) -> dict[str, float]:
                 for b in bins.unique())
     return {"accuracy": float(hit.mean()), "mean probability": float(probability.mean()), "calibration error": error,
             "n": len(hit)}
-
-
-def _logits(model: Any, contents: Sequence[Any], side: int) -> Iterator[tuple[Tensor, Tensor]]:
-    device = next(model.parameters()).device
-    for batch in synthetic.test_batches(contents, types=range(26), device=device):
-        clean = batch.type == 0  # one undistorted picture against 125 distorted ones: weigh the classes alike
-        keep = torch.cat([torch.arange(len(batch.type), device=device), *[torch.nonzero(clean).flatten()] * 4])
-        logits = judged(model, batch.images, side).types
-        assert logits is not None
-        yield logits[keep].cpu(), batch.type[keep].cpu()
