@@ -1,7 +1,7 @@
 """A checkpoint on contents that it never saw: 25 types x 5 levels, their KADID-calibrated scores and their names.
 
     python -m benchmarks.unseen outputs/cpu/40_fine_tuning/finetuned.safetensors /data/kodak
-    python -m benchmarks.unseen                            # the bundled model on the embedded contents
+    python -m benchmarks.unseen CHECKPOINT                 # on the embedded contents
 
 The interval is over contents; the type of a graph of N pictures is that of its nearest neighbour among other contents.
 """
@@ -18,13 +18,12 @@ from gmiqa.data import synthetic
 from gmiqa.data.pictures import Pictures
 from gmiqa.evaluate import metrics
 from gmiqa.experiments.graph_probe import all_nodes, probe
-from gmiqa.score.scorer import BUNDLED
 from gmiqa_core import checkpoints, prediction
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", nargs="?", default=str(BUNDLED))
+    parser.add_argument("checkpoint")
     parser.add_argument("folder", nargs="?", default="embedded", help="pristine pictures (default: the embedded ones)")
     parser.add_argument("--contents", type=int, default=24, help="at most so many of them")
     parser.add_argument("--side", type=int, default=0, help="longer side to shrink to (default: the checkpoint's)")

@@ -14,6 +14,7 @@ from gmiqa.data.distortions import calibration
 from gmiqa.data.pictures import Pictures
 from gmiqa.release import behaviour, calibrate, versions
 from gmiqa.release.judging import LEAST_SEVERITY, Judging, Mixture, regions
+from gmiqa.score import Scorer
 from gmiqa_core import checkpoints, network
 from gmiqa_core.local_quality import STEP
 
@@ -152,9 +153,9 @@ def test_the_command_makes_a_model_and_then_one_of_all_pictures(contents, tmp_pa
     said = capsys.readouterr().out
     assert "map hits" in said and "90 % interval holds" in said
     facts = json.loads((tmp_path / "run" / "calibration.json").read_text())
-    model, meta = checkpoints.load(tmp_path / "run" / "model.safetensors")
+    _, meta = checkpoints.load(tmp_path / "run" / "judging.safetensors")
     assert meta["sigma_scale"] == facts["sigma_scale"] and meta["data"]["pictures"] < 45
     assert main([*command, "--everything", "-o", str(tmp_path / "all")]) == 0
-    _, shipped = checkpoints.load(tmp_path / "all" / "model.safetensors")
+    shipped = Scorer(tmp_path / "all" / "model.onnx", "cpu").engine.meta
     assert shipped["data"]["pictures"] == 50 and shipped["temperature"] == facts["temperature"]
     assert shipped["target"] == "mean opinion of a set's viewers"

@@ -243,7 +243,7 @@ def test_words_and_layout_of_a_module_do_not_count(tmp_path, copy):
 
 
 def test_a_data_file_counts_for_the_modules_that_name_it(copy):
-    names = {"gmiqa/report/look.css": "gmiqa.report.executed", "gmiqa/bundled/model.safetensors": "gmiqa.score.scorer",
+    names = {"gmiqa/report/look.css": "gmiqa.report.executed", "gmiqa/bundled/model.onnx": "gmiqa.score.scorer",
              "params/ablations/bl.yaml": "gmiqa.experiments.ablation_rows"}
     for file, module in names.items():
         before = keys.modules()

@@ -15,7 +15,6 @@ from gmiqa.torch_engine import NAMES
 from gmiqa_core import network
 
 SCORE = Path(__file__).parents[1] / "gmiqa" / "score"
-LEGACY = ("legacy", "ensemble", "local_quality")
 HEAVY = ("torch", "torchvision", "torch_geometric", "learn2learn", "pandas", "matplotlib", "sklearn", "scipy",
          "skimage", "safetensors", "yaml", "psutil", "IPython", "ray", "onnx")
 ROOMS = ("gmiqa", "gmiqa.cli", "gmiqa.data", "gmiqa.data.pixels", "gmiqa.runs", "gmiqa.runs.progress", "gmiqa.score",
@@ -33,8 +32,6 @@ print(json.dumps(sorted(name for name, module in sys.modules.items() if module i
 
 @pytest.mark.parametrize("path", sorted(SCORE.glob("*.py")), ids=lambda path: path.stem)
 def test_no_file_of_the_room_names_a_heavy_package(path):
-    if path.stem in LEGACY:
-        pytest.skip("goes with the model that needs it")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
             [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -10,11 +10,7 @@ from pathlib import Path
 import pytest
 
 from gmiqa.data import embedded, images
-from gmiqa.release.export import to_onnx
 from gmiqa.score import Scorer
-from gmiqa.score.scorer import BUNDLED
-from gmiqa.torch_engine import NAMES
-from gmiqa_core import network
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,14 +44,9 @@ def installed(tmp_path_factory):
 
 def test_it_scores_a_photograph_as_this_environment_does(installed, tmp_path):
     images.write(embedded.photographs()["coffee"], tmp_path / "photo.png")
-    checkpoint = BUNDLED
-    if BUNDLED.suffix != ".onnx":
-        checkpoint = tmp_path / "model.onnx"
-        checkpoint.write_bytes(to_onnx(network.build("tiny"), {"names": NAMES}))
-    given = [] if checkpoint == BUNDLED else ["--checkpoint", checkpoint]
-    done = run(installed.parent / "gmiqa", "score", tmp_path / "photo.png", "--json", *given, cwd=tmp_path)
+    done = run(installed.parent / "gmiqa", "score", tmp_path / "photo.png", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    expected = Scorer(checkpoint, "cpu").score(tmp_path / "photo.png")
+    expected = Scorer(device="cpu").score(tmp_path / "photo.png")
     assert json.loads(done.stdout)["quality"] == pytest.approx(expected.quality, abs=0.05)
 
 

@@ -35,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
         table.to_csv(folder / f"release_{name}.csv", index=name in ("sigma", "behaviour"))
         if name != "predictions":
             print(f"\n{name}\n" + table.to_string(index=name in ("sigma", "behaviour")))
-    print(f"\n{output / 'model.safetensors'}")
+    print(f"\n{output / 'model.onnx'}")
     return 0

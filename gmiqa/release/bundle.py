@@ -24,6 +24,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Reference
 from gmiqa.data.synthetic.pristine import at_least
 from gmiqa.release import behaviour, calibrate, versions
+from gmiqa.release.export import export
 from gmiqa.release.judging import Judging, Mixture
 from gmiqa.release.tables import tables
 from gmiqa_core import checkpoints, training
@@ -94,8 +95,9 @@ def train(p: Any, model: Any, goal: Judging, folder: Path, label: str = "judging
 
 def release(p: Any, folder: Path, output: Path, target: str = "", device: str | torch.device = "cpu",
             everything: bool = False) -> dict[str, pd.DataFrame]:
-    """Train, calibrate and write output/model.safetensors; return its tables, which are empty with `everything`: then
-    all pictures are learned from, and the calibration is that of the earlier run in `folder`."""
+    """Train, calibrate and write output/model.onnx, and the checkpoint that it was made from in `folder`; return its
+    tables, which are empty with `everything`: then all pictures are learned from, and the calibration is that of the
+    earlier run in `folder`."""
     device = torch.device(device)
     known = folder / CALIBRATION
     if everything and not known.is_file():
@@ -113,9 +115,11 @@ def release(p: Any, folder: Path, output: Path, target: str = "", device: str | 
         known.write_text(json.dumps(facts, indent=1))
     quality = parts.dataset.table["quality"].to_numpy(float)[parts.rows[0]]
     percentiles = [round(float(q), 4) for q in np.percentile(quality, range(101))]
-    checkpoints.save(model, output / "model.safetensors", torch.float16, **facts, quality_percentiles=percentiles,
-                     data={"pictures": len(quality), "contents": len(parts.learn)}, recipe="params/bundled.yaml",
-                     seed=p.seed)
+    checkpoint = checkpoints.save(
+        model, folder / f"{name}.safetensors", torch.float16, **facts, quality_percentiles=percentiles,
+        data={"pictures": len(quality), "contents": len(parts.learn)}, recipe="params/bundled.yaml", seed=p.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    export(checkpoint, output / "model.onnx")
     return made
 
 

@@ -42,13 +42,13 @@ def load(model: str | Path, device: str) -> Engine:
     if path.suffix == ".onnx":
         return OnnxEngine(path, device)
     try:
-        from gmiqa.score.legacy import load_checkpoint
+        from gmiqa.torch_engine import TorchEngine
     except ModuleNotFoundError as error:
         raise UserError(
             f"{path} is a checkpoint of a training, which needs {error.name}, and that is not installed: install the "
             "extra 'lab', or export it where that is installed (gmiqa export CHECKPOINT FILE.onnx) and give FILE.onnx"
         ) from None
-    return load_checkpoint(path, device)
+    return TorchEngine.load(path, device)
 
 
 class OnnxEngine:

@@ -24,9 +24,7 @@ from gmiqa.score.result import Score
 from gmiqa.threads import cores
 from gmiqa_core.errors import UserError
 
-_FOLDER = Path(__file__).parents[1] / "bundled"
-BUNDLED = next((path for path in (_FOLDER / "model.onnx", _FOLDER / "model.safetensors") if path.is_file()),
-               _FOLDER / "model.onnx")
+BUNDLED = Path(__file__).parents[1] / "bundled" / "model.onnx"
 
 
 class Scorer:
@@ -73,8 +71,6 @@ class Scorer:
 
     def quality_map(self, picture: Any) -> QualityMap:
         """Where the picture is bad, see gmiqa.score.quality_map: a path, bytes, PIL image, array or tensor."""
-        if getattr(self.engine, "local_quality", None):  # legacy.py
-            return self.engine.quality_map(self, picture)  # type: ignore[attr-defined]
         prepared = self._pool.submit(prepare, picture, self.model.max_side).result()
         return self._map([], prepared, self._judge_all)
 
