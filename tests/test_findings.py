@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from gmiqa import cli
+from gmiqa.evaluate import compare
 from gmiqa.evaluate.components import crossed, needed
 from gmiqa.experiments import study
 from gmiqa.report import findings as of_run
@@ -81,3 +82,14 @@ def test_runs_needed_decide_and_one_less_does_not():
 def test_findings_of_another_folder_are_printed(results, capsys):
     assert cli.main(["findings", "--of", str(results.folder)]) == 0
     assert "holds: DGR improves accuracy" in capsys.readouterr().out
+
+
+def test_the_mean_of_equal_pairs_is_each_of_them():
+    rng = np.random.default_rng(1)
+    target, content = rng.uniform(0, 1, 96), np.repeat(np.arange(8), 12)
+    a, b = (target + error * rng.normal(size=(3, 96)) for error in (0.1, 0.3))
+    one = compare(a, b, target, "srocc", content)
+    two = compare(np.stack([a, a]), np.stack([b, b]), target, "srocc", content)
+    assert (two.delta, two.low, two.high, two.runs, two.n) == pytest.approx((one.delta, one.low, one.high, 3, 8))
+    opposite = compare(np.stack([a, b]), np.stack([b, a]), target, "srocc", content)
+    assert opposite.delta == pytest.approx(0)

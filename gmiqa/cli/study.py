@@ -17,7 +17,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument("params", nargs="*", metavar="YAML", help="parameter files (default: params/study.yaml)")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="one parameter, over the files")
     parser.add_argument("--only", action="append", default=[], metavar="EXPERIMENT", help="ablations, graphs, "
-                        "adaptation, metaqap, rivals or human; repeat or separate with commas (default: all)")
+                        "adaptation, metaqap, stack, rivals, human or human_stack; repeat or separate with commas "
+                        "(default: all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread, side by side")
     parser.add_argument("--until", type=float, default=0, metavar="S", help="stop after so many seconds")
     parser.add_argument("--to", type=Path, default=Path("outputs/gallery/study"), metavar="FOLDER",

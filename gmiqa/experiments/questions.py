@@ -184,12 +184,14 @@ def _ablations() -> list[Question]:
 
 def _human() -> list[Question]:
     """The claims about MetaQAP on people's scores of photographs, where scenes are the contents."""
-    return [replace(q, claim=f"{q.claim}, on human scores", short=f"{q.short}, human", experiment="human",
-                    family="MetaQAP, human scores", unit="scenes") for q in _metaqap()]
+    experiments = {"metaqap": "human", "stack": "human_stack"}
+    return [replace(q, claim=f"{q.claim}, on human scores", short=f"{q.short}, human", family="MetaQAP, human scores",
+                    experiment=experiments[q.experiment], unit="scenes") for q in _metaqap()]
 
 
 def _metaqap() -> list[Question]:
     question = partial(Question, family="MetaQAP", experiment="metaqap", metric=SROCC, unit=CONTENTS, margin=0.02)
+    stack = partial(question, experiment="stack", runs=3)
     aware, random, squared = study.ARMS[0], "random", ", squared error"
     return [question("Quality-aware pre-training raises SROCC over the same start without it",
                      "QA pre-training over none", "paper", runs=8, answer=partial(_srocc, aware, random)),
@@ -200,10 +202,10 @@ def _metaqap() -> list[Question]:
                      "paper", runs=8, answer=partial(_srocc, aware, aware + squared)),
             question("The quality-aware loss raises SROCC over the squared error from a random start",
                      "QA loss, random start", "ours", runs=8, answer=partial(_srocc, random, random + squared)),
-            question("The meta-learner raises SROCC over the best base network", "stack over its best member", "paper",
-                     runs=3, answer=partial(_srocc, study.STACK, study.BEST)),
-            question("The meta-learner raises SROCC over the mean of its base networks", "stack over the members' mean",
-                     "ours", runs=3, answer=partial(_srocc, study.STACK, study.MEAN))]
+            stack("The meta-learner raises SROCC over the best base network", "stack over its best member", "paper",
+                  answer=partial(_srocc, study.STACK, study.BEST)),
+            stack("The meta-learner raises SROCC over the mean of its base networks", "stack over the members' mean",
+                  "ours", answer=partial(_srocc, study.STACK, study.MEAN))]
 
 
 def _rivals() -> list[Question]:

@@ -207,8 +207,9 @@ ARMS = [f"{start}{loss}" for start in ("quality-aware", "random") for loss in WE
 STACK, MEAN, BEST = "stack", "mean of the members", "best member"
 
 
-def _qap_units(p: Any, shard: Shard) -> list[str]:
-    return ARMS + ([STACK] if shard[0] < p.seed + FOLD_SEEDS else [])
+def _qap_seeds(count: int = 0, human: bool = False) -> Callable[[Any], list[Shard]]:
+    """The seeds of MetaQAP's experiments, on KADID-calibrated or on human scores."""
+    return lambda p: _seeds(p, count or p.qap_seeds) if human == (p.dataset != "synthetic") else []
 
 
 def _metaqap(p: Any, shard: Shard) -> Work:
@@ -302,11 +303,12 @@ EXPERIMENTS = {
                          lambda p, _: ["ours", START, *graph_controls.ARMS], _column, _graphs),
     "adaptation": Experiment(ADAPTED, ("fold",), _synthetic(lambda p: [(k,) for k in range(p.meta_folds)]),
                              lambda p, _: [f"seed {seed}" for seed, in _seeds(p, p.meta_seeds)], _seed, _adaptation),
-    "metaqap": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, p.qap_seeds)), _qap_units, _column,
-                          _metaqap),
+    "metaqap": Experiment(PICTURE, ("seed",), _qap_seeds(), lambda *_: ARMS, _column, _metaqap),
+    "stack": Experiment(PICTURE, ("seed",), _qap_seeds(FOLD_SEEDS), lambda *_: [STACK], _column, _metaqap),
     "rivals": Experiment(PICTURE, ("seed",), _synthetic(lambda p: _seeds(p, FOLD_SEEDS)),
                          lambda p, shard: [*(RIVALS if shard[0] == p.seed else ()), GMIQA], _column, _rivals),
-    # the same as metaqap, on people's scores of a data set
-    "human": Experiment(PICTURE, ("seed",), lambda p: [] if p.dataset == "synthetic" else _seeds(p, p.qap_seeds),
-                        _qap_units, _column, _metaqap),
+    # the same as metaqap and stack, on people's scores of a data set
+    "human": Experiment(PICTURE, ("seed",), _qap_seeds(human=True), lambda *_: ARMS, _column, _metaqap),
+    "human_stack": Experiment(PICTURE, ("seed",), _qap_seeds(FOLD_SEEDS, human=True), lambda *_: [STACK], _column,
+                              _metaqap),
 }

@@ -41,7 +41,7 @@ def findings(results: Results) -> pd.DataFrame:
 def _row(q: Question, answer: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"claim": q.claim, "short": q.short, "source": q.source, "family": q.family,
                            "metric": q.metric, "margin": q.margin, "unit": q.unit, "planned": q.runs,
-                           "command": (HUMAN if q.experiment == "human" else COMMAND).format(q.experiment),
+                           "command": (HUMAN if q.experiment.startswith("human") else COMMAND).format(q.experiment),
                            "outcome": UNDECIDED, "p": np.nan}
     empty = dict.fromkeys(("value", "low", "high", "n", "runs", "runs_needed", "contents_needed"), np.nan)
     if answer is None:
@@ -74,7 +74,8 @@ def reached(results: Results) -> list[str]:
     """What the arms of each experiment with predictions reach: how good networks of this size are."""
     lines = []
     for name, title in (("ablations", "rows of the ablation"), ("metaqap", "arms of MetaQAP"),
-                        ("human", "arms of MetaQAP on human scores"), ("rivals", "methods beside GMIQA")):
+                        ("stack", "parts of the stack"), ("human", "arms of MetaQAP on human scores"),
+                        ("human_stack", "parts of the stack on human scores"), ("rivals", "rivals, GMIQA among them")):
         table = results.table(name)
         values = {arm: np.mean([srocc(part[arm], part.index.get_level_values("target")) for _, part in
                                 table[[arm]].dropna().groupby("seed")]) for arm in table}
@@ -162,8 +163,9 @@ SURE = (
     "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
     "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for "
     "seeds and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. "
-    "`findings.csv` beside the gallery has every number, and a command for each claim. The experiments continue where "
-    "they stopped: `gmiqa study` trains the seeds that are not there yet.")
+    "`findings.csv` beside the gallery has every number, and for each claim a command that repeats its experiment in "
+    "another folder; `gmiqa findings --of` that folder prints the outcome. The experiments continue where they "
+    "stopped: `gmiqa study` trains the seeds that are not there yet.")
 SMALL = "What holds, or fails, in networks of this size need not do so after a hundred times as many steps."
 
 
