@@ -53,7 +53,7 @@ def call(paths: list[Path], checkpoint: str | None, root: Path = ROOT) -> Run:
     """Score some pictures with the version of gmiqa in `root`."""
     arguments = [*map(str, paths), "--json", "--device", "cpu", *(["--checkpoint", checkpoint] if checkpoint else [])]
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-u", "-c", MEASURE, "score", *arguments], stdout=subprocess.PIPE,
+    process = subprocess.Popen([sys.executable, "-Pu", "-c", MEASURE, "score", *arguments], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)})
     assert process.stdout and process.stderr
     times = [time.perf_counter() for _ in process.stdout]

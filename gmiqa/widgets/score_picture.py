@@ -16,7 +16,9 @@ def score_picture(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
 
     if not interactive():
         name, picture = next(iter(pictures.items()))
-        return score_figure(name, picture, scorer.score(picture), scorer.quality_map(picture))
+        score = scorer.score(picture, with_map=True)
+        assert score.map is not None
+        return score_figure(name, picture, score, score.map)
 
     import ipywidgets as ipw
 
@@ -28,10 +30,9 @@ def score_picture(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
     shown.layout.max_width = where.layout.max_width = "390px"
 
     def on_picture(name: str, picture: Tensor) -> None:
-        score = scorer.score(picture)
-        shown.value, told.value = figure(picture, f"the picture {name}"), card(score, name)
-        where.value = "<div class='gmiqa soft' role='status'>looking for the worst place …</div>"
-        places = scorer.quality_map(picture)
+        score = scorer.score(picture, with_map=True)
+        shown.value, told.value, places = figure(picture, f"the picture {name}"), card(score, name), score.map
+        assert places is not None
         x, y = places.worst
         low, high = places.values.min(), places.values.max()
         where.value = figure(
