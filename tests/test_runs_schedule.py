@@ -201,7 +201,7 @@ def test_more_training_takes_longer_in_proportion(device):
 def test_the_papers_graph_steps_take_what_the_measured_rate_says():
     paper = load(ROOT / "params" / "paper.yaml")
     fixed = SECONDS[PATH[1]] - estimate.TRAINED[PATH[1]] * SECONDS[PATH[1]]
-    assert estimate.seconds(PATH[1], paper, 1, "GPU NVIDIA H200") - fixed == pytest.approx(40_000 * 192 / 197)
+    assert estimate.seconds(PATH[1], paper, 1, "GPU NVIDIA H200") - fixed == pytest.approx(40_000 * 192 / 2465)
 
 
 def test_every_preset_has_a_cost_and_every_stage_an_estimate():
