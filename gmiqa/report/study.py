@@ -18,7 +18,7 @@ from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
 from gmiqa.experiments.questions import QUESTIONS, Question, answers
 from gmiqa.report import executed as pages
-from gmiqa.report.findings import counted, records
+from gmiqa.report.findings import records
 from gmiqa.runs.provenance import write_atomically
 from gmiqa.runs.study import Results
 
@@ -28,6 +28,11 @@ COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only 
 HUMAN = COMMAND.replace("params/study.yaml", "params/study.yaml params/folder.yaml") + " -p dataset_path=SCORED"
 TITLES = {HOLDS: "What holds", FAILS: "What does not hold", SAME: "No difference larger than the margin",
           UNDECIDED: "Undecided"}
+WAITING = "waiting"
+WORDS = {HOLDS: ("holds", "hold"), FAILS: ("does not hold", "do not hold"),
+         SAME: ("shows no difference larger than its margin", "show no difference larger than their margin"),
+         UNDECIDED: ("is undecided so far", "are undecided so far"), WAITING: ("waits for runs", "wait for runs"),
+         NOT_RUN: ("needs its authors' pictures", "need their authors' pictures")}
 MOST = 1000  # runs or contents beyond which "more" is no answer
 
 
@@ -118,10 +123,10 @@ def _more(row: dict[str, Any]) -> str:
 
 def summary(frame: pd.DataFrame) -> str:
     """How many claims ended how."""
-    waiting = (frame["outcome"] == UNDECIDED) & frame["value"].isna()
-    parts = [counted(list(frame.loc[~waiting, "outcome"]))]
-    parts += [f"{waiting.sum()} wait for more runs"] if waiting.any() else []
-    return f"Of {len(frame)} claims, {', and '.join(parts)}."
+    waiting = frame["outcome"].where((frame["outcome"] != UNDECIDED) | frame["value"].notna(), WAITING)
+    counts = [(waiting.eq(word).sum(), one, more) for word, (one, more) in WORDS.items()]
+    texts = [f"{count} {one if count == 1 else more}" for count, one, more in counts if count]
+    return f"Of {len(frame)} claims, {', '.join(texts[:-1])}{' and ' if texts[1:] else ''}{texts[-1]}."
 
 
 def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
