@@ -1,4 +1,4 @@
-"""MobileNetV2 with ImageNet weights from a file at hand: a teacher for GMIQA, a base network for MetaQAP."""
+"""MobileNetV2 with ImageNet weights from a file at hand: a base network for MetaQAP."""
 
 from __future__ import annotations
 

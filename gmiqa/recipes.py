@@ -19,7 +19,6 @@ from gmiqa.data import datasets
 from gmiqa.data.distortions import LEVELS, calibration
 from gmiqa.data.synthetic import Pool, RecordPool, Reference
 from gmiqa.data.synthetic.pool import draws_a_step, pictures_per_cell
-from gmiqa.distillation import Distillation
 from gmiqa.imagenet import imagenet_start
 from gmiqa.targets import References as References
 from gmiqa.targets import TargetSet, Validation, trained_types
@@ -234,8 +233,7 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
     return finetuning.finetune(
         model, data, how, steps=steps, folder=folder, evaluate=evaluate,
         synthetic=branch_objective(p, pool, scored, seed) if p.synthetic_share and pool is not None else None,
-        teacher=Distillation(p.teacher, p.teacher_weight) if p.teacher else None, workers=p.workers,
-        accumulate=p.workers, seed=seed, **_arithmetic(p), clip=1.0, weight_decay=p.finetune_decay,
+        workers=p.workers, accumulate=p.workers, seed=seed, **_arithmetic(p), clip=1.0, weight_decay=p.finetune_decay,
         ema=p.finetune_ema or None, log_every=max(1, steps // 30), label=label, report=report)
 
 

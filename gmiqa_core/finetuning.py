@@ -43,19 +43,18 @@ class ScoreTraining:
 
 def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder: str | Path,
              evaluate: training.Evaluate | None = None, synthetic: TwoPart | None = None,
-             teacher: Any = None, workers: int = 1, accumulate: int = 1, seed: int = 0,
+             workers: int = 1, accumulate: int = 1, seed: int = 0,
              **loop: Any) -> tuple[GMIQA, training.History]:
     """Train on scores; return the trained model (in eval mode) and the history.
 
     data        gmiqa's Pictures, or anything with their `batch`
     evaluate    scores a validation part; with it the best weights are kept, without it the last
     synthetic   objective of graph pre-training, run in a share of the micro-batches
-    teacher     adds a loss in every micro-batch and is trained with the network: gmiqa's Distillation
     loop        everything else goes to training.train: precision, clip, ema, weight_decay, patience, report, ...
     """
     if workers > 1:
         tuned, history = distributed.launch(workers, finetune, model, data, how, steps=steps, folder=folder,
-                                            evaluate=evaluate, synthetic=synthetic, teacher=teacher,
+                                            evaluate=evaluate, synthetic=synthetic,
                                             accumulate=accumulate, seed=seed, **loop)
         return tuned.to(next(model.parameters()).device), history
 
@@ -67,9 +66,7 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
         bank = to_float(draw(0, model.config["bank_size"]).images).to(next(model.parameters()).device)
     scale = float(draw(0, 256).quality.std()) if how.loss == "quality_aware" else 1.0
     share = how.share if synthetic is not None else 0.0
-    objective = Objective(draw, how.loss, synthetic, share, accumulate, scale, bank, teacher)
-    if teacher is not None:
-        teacher.attach(model)  # its 1x1 convolutions are trained with the heads
+    objective = Objective(draw, how.loss, synthetic, share, accumulate, scale, bank)
     heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
     groups = [{"params": list(model.backbone.parameters()), "lr": how.lr_backbone},
               {"params": heads, "lr": how.lr_head}]
@@ -80,15 +77,9 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
             return evaluate(model)
 
         loop = {"evaluate": scored, "select": "best", **loop}
-    identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data),
-                "teacher": (teacher.file, teacher.weight) if teacher else None}
-    try:
-        history = training.train(model, objective, steps=steps, lr=how.lr_head, parameter_groups=groups, folder=folder,
-                                 accumulate=accumulate, seed=seed, identity=identity,
-                                 **{"label": "fine-tuning", **loop})
-    finally:
-        if teacher is not None:
-            teacher.detach(model)
+    identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data)}
+    history = training.train(model, objective, steps=steps, lr=how.lr_head, parameter_groups=groups, folder=folder,
+                             accumulate=accumulate, seed=seed, identity=identity, **{"label": "fine-tuning", **loop})
     if bank is not None:
         model.fill_bank(bank)
     return model, history
@@ -105,7 +96,6 @@ class Objective(TwoPart):
     accumulate: int = 1
     scale: float = 1.0
     bank: Tensor | None = None
-    teacher: Any = None
 
     def inputs(self, step: int, micro: int) -> tuple[Target | None, Any, bool]:
         """Pictures of the target set or of the graphs, and whether the bank is filled anew before."""
@@ -128,7 +118,4 @@ class Objective(TwoPart):
             mu, sigma = model(to_float(target.images))
             loss = score_loss(self.loss, mu, sigma, target, self.scale)
             values = {"score_loss": loss, "rmse": (mu - target.quality).square().mean().sqrt(), "sigma": sigma.mean()}
-        if self.teacher is not None:
-            values = {**values, "imitation": self.teacher(model)}
-            loss = loss + self.teacher.weight * values["imitation"]
         return loss, values

@@ -29,7 +29,6 @@ LAYERS = (
     ("evaluate", "torch_engine"),
     ("baselines", "score"),
     ("base_networks", "imagenet", "mobilenet", "targets"),
-    ("distillation",),
     ("recipes",),
     ("experiments",),
     ("release",),

@@ -26,7 +26,7 @@ class Parameter:
     low, high the allowed range, both ends included (of each element, for a list)
     items     the type of a list's elements
     stages    the notebooks that take it
-    only_if   conditions on other parameters, such as "dataset=folder|livec" or "teacher!= and finetune_epochs=0": where
+    only_if   conditions on other parameters, such as "dataset=folder|livec" or "csv!= and finetune_epochs=0": where
               one of them does not hold, a notebook may leave this parameter unread; a list equals each of its elements
     """
 

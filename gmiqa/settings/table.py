@@ -164,10 +164,6 @@ _PARAMETERS = [
       stages=(FINETUNE, ABLATE)),
     P("finetune_views", int, 8, "crops averaged at test, 0 for the whole picture", low=0, stages=(FINETUNE, ABLATE)),
     P("synthetic_crop", int, 128, "side of crops in synthetic batches", unit="px", low=32, stages=(FINETUNE, ABLATE)),
-    P("teacher", str, "", "weights file of MobileNetV2 to learn from beside the scores, empty for none",
-      stages=(FINETUNE, ABLATE)),
-    P("teacher_weight", float, 1.0, "weight of the loss on the teacher maps", low=0,
-      stages=(FINETUNE, ABLATE), only_if="teacher!="),
     P("synthetic_share", float, 0.7, "share of synthetic batches in fine-tuning", low=0, high=0.9,
       stages=(FINETUNE, ABLATE)),
 
