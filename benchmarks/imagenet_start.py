@@ -27,6 +27,7 @@ from gmiqa.evaluate import metrics, paired
 from gmiqa.experiments.folds import fold_rows
 from gmiqa.settings import load, parse_overrides
 from gmiqa.targets import TargetSet
+from gmiqa.torch_engine import device_of
 from gmiqa_core.prediction import predict
 
 # Pre-training at a size that a card does in seconds; the fine-tuning is the release's, shorter and on smaller crops.
@@ -78,7 +79,7 @@ def main() -> None:
     began = time.monotonic()
     given = {**SIZES, "finetune_epochs": args.epochs, "finetune_crop": args.crop, **parse_overrides(args.p)}
     p = load(*args.params, overrides=given)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if p.device == "auto" else p.device)
+    device = device_of(p.device)
     dataset = datasets.from_parameters(p)
     learn = datasets.split(dataset, p.split, validation=0).train
     pictures = Pictures.read(dataset, learn, p.max_side).on(device)

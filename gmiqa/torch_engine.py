@@ -22,7 +22,7 @@ class TorchEngine:
     """network: a GMIQA with a score head; meta: what its checkpoint says about it."""
 
     def __init__(self, network: Any, meta: dict[str, Any], device: str = "auto") -> None:
-        self._device = _device(device)
+        self._device = device_of(device)
         self.device = self._device.type
         self.network, self.meta = network.to(self._device).eval(), {"names": NAMES, **meta}
         branches = network.config["branches"]
@@ -47,7 +47,8 @@ class TorchEngine:
         return single_threaded_pool(workers, "scorer")
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of that name, auto is a GPU where there is one; a UserError where it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

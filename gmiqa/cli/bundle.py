@@ -21,16 +21,14 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out `bundle`."""
-    import torch
-
     from gmiqa.release.bundle import release
     from gmiqa.settings import load, parse_overrides
+    from gmiqa.torch_engine import device_of
 
     p = load(*args.params, overrides=parse_overrides(args.p))
     folder = Path(p.run)
     output = args.output or folder
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if p.device == "auto" else p.device
-    tables = release(p, folder, output, args.target, device, args.everything)
+    tables = release(p, folder, output, args.target, device_of(p.device), args.everything)
     for name, table in tables.items():
         table.to_csv(folder / f"release_{name}.csv", index=name in ("sigma", "behaviour"))
         if name != "predictions":
