@@ -4,8 +4,8 @@
     python -m benchmarks.training --preset paper --side 224 --pictures 32 --only plain,pool,graph,maml1
 
 Every arm sees 2 n pictures a step (a plain batch, or one task of n support and n query pictures), graphs three times
-as many. An arm that fails says so, and the next one runs. `same` compares recorded with usual steps, and `types` the
-distortions of a card with the CPU's.
+as many. An arm that fails says so, and the next one runs. `same` compares recorded with usual passes, `chaos` shows
+what rounding alone does to a training, and `types` compares the distortions of a card with the CPU's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from gmiqa.data.distortions import TYPES, distort
 from gmiqa.data.pictures import Pictures
 from gmiqa_core import backbone, finetuning, meta_learning, network, pretraining, training
 from gmiqa_core.batch import Batch
+from gmiqa_core.step import usual
 
 REUSE = 4
 
@@ -162,23 +164,37 @@ class Bench:
               f"{1000 * (time.process_time() - spent) / made:.1f} ms of this process a picture.", flush=True)
 
     def same(self) -> None:
-        """Losses of some recorded steps against those of usual ones, from the same start in single precision."""
-        for name, make in {
+        """Gradients of recorded passes against those of usual ones, at the same weights in each step of a training, in
+        single precision. Losses of two trainings would not do: see `chaos`."""
+        for name, make in self._short().items():
+            model, objective, accumulate = make()
+            gaps: list[tuple[float, float]] = []
+            self._losses(model, objective, accumulate, partial(_compared, gaps))
+            loss, gradient = (max(values) for values in zip(*gaps, strict=True))
+            print(f"{name}: {len(gaps)} passes, recorded against usual at the same weights: losses at most {loss:.1e} "
+                  f"apart, gradients {gradient:.1e} of their length", flush=True)
+
+    def chaos(self) -> None:
+        """How far rounding alone drives two trainings apart: gradients are changed by a millionth, as adding in another
+        order changes them."""
+        for name, make in self._short().items():
+            usual, changed = (self._losses(*make(), partial(_rounded, share)) for share in (0.0, 1e-6))
+            gaps = ", ".join(f"{abs(a - b) / abs(a):.0e}" for a, b in zip(usual, changed, strict=True))
+            print(f"{name}: losses of {len(usual)} steps, gradients changed by 1e-6 against unchanged: {gaps} apart",
+                  flush=True)
+
+    def _short(self) -> dict[str, Callable[[], tuple[Any, Any, int]]]:
+        return {
             "plain": lambda: (self.regressor(), meta_learning.PlainObjective(self.still, self.n, 2), 2),
             "maml": lambda: (meta_learning.MetaLearner(self.regressor()),
                              meta_learning.MetaObjective(self.still, [1], 1, self.n // 2, self.n // 2), 1),
-        }.items():
-            losses = []
-            for compile in ("off", "auto"):
-                model, objective, accumulate = make()
-                with tempfile.TemporaryDirectory() as folder:
-                    history = training.train(model, objective, steps=8, lr=1e-4, folder=folder, accumulate=accumulate,
-                                             precision="fp32", log_every=1, report=lambda *_: None,
-                                             passes=recorded.passes(compile))
-                losses.append([row[3] for row in history.rows if row[2] == "loss"])
-            gap = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
-            print(f"{name}: eight losses, recorded against usual: at most {gap:.1e} apart, {losses[1][0]:.4f} to "
-                  f"{losses[1][-1]:.4f}", flush=True)
+        }
+
+    def _losses(self, model: Any, objective: Any, accumulate: int, passes: Any) -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            history = training.train(model, objective, steps=8, lr=1e-4, folder=folder, accumulate=accumulate,
+                                     precision="fp32", log_every=1, report=lambda *_: None, passes=passes)
+        return [row[3] for row in history.rows if row[2] == "loss"]
 
     def types(self) -> None:
         """Largest and mean difference between a card's distortions and the CPU's, in levels of 255."""
@@ -196,8 +212,45 @@ class Bench:
                   + ", ".join(f"{name} {share:.1e}" for _, share, name in found if share), flush=True)
 
 
+def _compared(gaps: list[tuple[float, float]], model: Any, *rest: Any) -> Callable[[int, int], Any]:
+    """Passes that are run both ways; the usual way's result is taken."""
+    ways = [make(model, *rest) for make in (recorded.recorded, usual)]
+    params = list(model.parameters())
+
+    def run(step: int, micro: int) -> Any:
+        before, found = [p.grad for p in params], []
+        for way in ways:
+            for p in params:
+                p.grad = None
+            outcome = way(step, micro)
+            gradients = [p.grad.flatten().clone() for p in params if p.grad is not None]
+            found.append((outcome[0].item(), torch.cat(gradients)))
+        (a, mine), (b, theirs) = found
+        gaps.append((abs(a - b) / abs(b), ((mine - theirs).norm() / theirs.norm()).item()))
+        for p, old in zip(params, before, strict=True):
+            if old is not None:
+                p.grad = old if p.grad is None else p.grad + old
+        return outcome
+
+    return run
+
+
+def _rounded(share: float, model: Any, *rest: Any) -> Callable[[int, int], Any]:
+    """The usual passes, with a random share of each gradient added."""
+    passed, generator = usual(model, *rest), torch.Generator().manual_seed(1)
+
+    def run(step: int, micro: int) -> Any:
+        outcome = passed(step, micro)
+        for p in model.parameters():
+            if share and p.grad is not None:
+                p.grad.mul_(1 + share * torch.randn(p.grad.shape, generator=generator).to(p.device))
+        return outcome
+
+    return run
+
+
 ARMS = ("plain", "off", "tuned", "compiled", "maml1", "maml2", "metasgd2", "graph", "scores", "pool", "alone",
-        "same", "types")
+        "same", "chaos", "types")
 
 
 def main() -> None:
