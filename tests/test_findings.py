@@ -7,7 +7,8 @@ import pytest
 from gmiqa import cli
 from gmiqa.evaluate import compare
 from gmiqa.evaluate.components import crossed, needed
-from gmiqa.experiments import study
+from gmiqa.experiments.ablation_rows import CELLS
+from gmiqa.experiments.study_unit import PICTURE
 from gmiqa.report import findings as of_run
 from gmiqa.report import study as report
 from gmiqa.runs.study import Results
@@ -19,14 +20,14 @@ def results(tmp_path_factory):
     seed of MetaQAP; nothing else."""
     rng, n, seeds = np.random.default_rng(0), 24 * 12, 4
     content, target = np.repeat(np.arange(24), 12), rng.uniform(0, 1, n)
-    errors = {name: 0.2 - 0.08 * has.count("DGR") for name, has in study.CELLS.items()} | {"Meta": 0.12, "SC": 0.12}
+    errors = {name: 0.2 - 0.08 * has.count("DGR") for name, has in CELLS.items()} | {"Meta": 0.12, "SC": 0.12}
     frames = []
     for seed in range(seeds):
         columns = {name: target + error * rng.normal(size=n) for name, error in errors.items()}
         columns["Meta"] = columns["full"] + rng.normal(0, 0.001, n)
         columns["whole"] = columns["full"] + rng.normal(0, 0.1) * (target - 0.5) ** 2 * (content > 12)
         frames.append(pd.DataFrame({"seed": seed, "picture": np.arange(n), "content": content, "target": target,
-                                    **columns}).set_index(list(study.PICTURE)))
+                                    **columns}).set_index(list(PICTURE)))
     made = Results(tmp_path_factory.mktemp("study"))
     made.add("ablations", frames, {"preset": "quick", "ablation_seeds": 4}, 10)
     made.add("metaqap", [frames[0][["full"]].rename(columns={"full": "random"})], {}, 10)

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from gmiqa import cli, settings
-from gmiqa.experiments import adaptation, graph_controls, study
+from gmiqa.experiments import adaptation, graph_controls, study, study_gmiqa
+from gmiqa.experiments.ablation_rows import CELLS
 from gmiqa.experiments.questions import QUESTIONS, answers
+from gmiqa.experiments.study_unit import PICTURE
 from gmiqa.runs import study as runs
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +30,7 @@ def predictions(columns, seeds=4, contents=8, each=12, noise=0.0):
     frames = [pd.DataFrame({"seed": seed, "picture": np.arange(n), "content": np.arange(n) // each, "target": target,
                             **{name: target + error * rng.normal(size=n) for name, error in columns.items()}})
               for seed in range(seeds)]
-    return pd.concat(frames).set_index(list(study.PICTURE))
+    return pd.concat(frames).set_index(list(PICTURE))
 
 
 def by_claim(tables):
@@ -37,26 +39,26 @@ def by_claim(tables):
 
 def test_tables_of_units_become_one_with_a_column_for_each_arm():
     one, other = predictions({"full": 0.1}, seeds=2), predictions({"BL": 0.3}, seeds=1)
-    table = study.joined([one, other], study.PICTURE)
+    table = study.joined([one, other], PICTURE)
     assert table["full"].notna().sum() == 2 * 96 and table["BL"].notna().sum() == 96
-    again = study.joined([table, predictions({"BL": 0.3}, seeds=2)], study.PICTURE)
-    assert list(again.index.names) == list(study.PICTURE) and again["BL"].notna().all()
+    again = study.joined([table, predictions({"BL": 0.3}, seeds=2)], PICTURE)
+    assert list(again.index.names) == list(PICTURE) and again["BL"].notna().all()
 
 
 def test_finished_units_are_known_by_seed(p):
-    table = study.joined([predictions({"full": 0.1}, seeds=2), predictions({"BL": 0.3}, seeds=1)], study.PICTURE)
+    table = study.joined([predictions({"full": 0.1}, seeds=2), predictions({"BL": 0.3}, seeds=1)], PICTURE)
     ablations = study.EXPERIMENTS["ablations"]
     assert ablations.finished(table, p, (0,)) == ["full", "BL"] and ablations.finished(table, p, (1,)) == ["full"]
-    assert ablations.finished(table, p, (2,)) == [] == ablations.finished(study.joined([], study.PICTURE), p, (0,))
+    assert ablations.finished(table, p, (2,)) == [] == ablations.finished(study.joined([], PICTURE), p, (0,))
 
 
 def test_the_factorial_comes_first(p):
     units = study.EXPERIMENTS["ablations"].units(p, (0,))
-    assert set(units[:8]) == set(study.CELLS) and len(units) == 17 and units[-1] == "whole"
+    assert set(units[:8]) == set(CELLS) and len(units) == 17 and units[-1] == "whole"
 
 
 def test_a_better_arm_is_found_better_and_an_equal_one_equal():
-    factorial = {name: 0.2 - 0.05 * has.count("DGR") for name, has in study.CELLS.items()}
+    factorial = {name: 0.2 - 0.05 * has.count("DGR") for name, has in CELLS.items()}
     table = predictions({**factorial, "plain_DGR": 0.15, "V_only": 0.4})
     table["plain_Meta"] = table["full"] + np.random.default_rng(1).normal(0, 0.001, len(table))
     found = by_claim({"ablations": table})
@@ -79,7 +81,7 @@ def test_adaptation_counts_pairs_of_type_and_seed():
              "maml": plain * (0.8 if step else 1.2)}
             for t in range(1, 26) for s in range(5) for n in (5, 20) for step in (0, 10)
             for plain in [np.exp(rng.normal(0, 0.05))]]
-    table = pd.DataFrame(rows).set_index(list(study.ADAPTED))
+    table = pd.DataFrame(rows).set_index(list(study_gmiqa.ADAPTED))
     answer = by_claim({"adaptation": table})[next(q.claim for q in QUESTIONS if q.experiment == "adaptation")][1]
     assert answer.outcome == "better" and answer.n == 125 and answer.runs == 5
     assert answer.delta == pytest.approx(np.log(0.8), abs=1e-6)
@@ -88,11 +90,11 @@ def test_adaptation_counts_pairs_of_type_and_seed():
 def test_graphs_compare_arms_and_losses():
     rng = np.random.default_rng(0)
     rows = [{"seed": s, "outcome": outcome, "unit": u, "arm": arm, "ours": base + 0.2 * (arm == "as trained")
-             + rng.normal(0, 0.01), study.START: base}
+             + rng.normal(0, 0.01), study_gmiqa.START: base}
             for outcome, arms in (("type", ("as trained", "none (A = I)")), ("neighbour", ("as trained",)),
-                                  ("sigma", (study.KL, study.SAMPLED)))
+                                  ("sigma", (study_gmiqa.KL, study_gmiqa.SAMPLED)))
             for arm in arms for s in range(3) for u in range(6) for base in [rng.uniform(0.3, 0.5)]]
-    found = by_claim({"graphs": pd.DataFrame(rows).set_index(list(study.JUDGED))})
+    found = by_claim({"graphs": pd.DataFrame(rows).set_index(list(study_gmiqa.JUDGED))})
     assert found["Edges make the type of a graph easier to name (N = 16, our losses)"][1].outcome == "better"
     codes = found["Graph pre-training with our losses makes type codes discriminative"][1]
     assert codes.outcome == "better" and (codes.n, codes.runs) == (6, 3)

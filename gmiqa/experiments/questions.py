@@ -16,7 +16,9 @@ import pandas as pd
 
 from gmiqa.evaluate import Comparison, compare, paired
 from gmiqa.evaluate.claims import BETTER
-from gmiqa.experiments import adaptation, graph_controls, study
+from gmiqa.experiments import adaptation, graph_controls
+from gmiqa.experiments import study_gmiqa as gmiqa
+from gmiqa.experiments import study_metaqap as metaqap
 from gmiqa.experiments.ablation_rows import CELLS, CLAIMS, FACTORS, rows
 from gmiqa.experiments.graph_controls import OWN
 
@@ -157,11 +159,11 @@ def _graphs() -> list[Question]:
     codes = [question(f"Graph pre-training with {words} makes type codes discriminative", f"type codes: {words}",
                       "paper" if "paper" in words else "ours", family="codes", metric="accuracy of nearest code",
                       unit=GROUPS, margin=graph_controls.MARGIN["neighbour"],
-                      answer=partial(_graph, "neighbour", (losses, OWN), (study.START, OWN)))
+                      answer=partial(_graph, "neighbour", (losses, OWN), (gmiqa.START, OWN)))
              for losses, words in whose.items()]
     sigma = question("Sigma is nearer to the spread of human scores with KL than with the paper's sampled MSE",
                      "sigma: KL over sampled MSE", "ours", family="sigma", metric="error of sigma", unit=CONTENTS,
-                     margin=0.01, answer=partial(_graph, "sigma", ("ours", study.KL), ("ours", study.SAMPLED)))
+                     margin=0.01, answer=partial(_graph, "sigma", ("ours", gmiqa.KL), ("ours", gmiqa.SAMPLED)))
     return [*ours, *codes, sigma]
 
 
@@ -192,7 +194,7 @@ def _human() -> list[Question]:
 def _metaqap() -> list[Question]:
     question = partial(Question, family="MetaQAP", experiment="metaqap", metric=SROCC, unit=CONTENTS, margin=0.02)
     stack = partial(question, experiment="stack", runs=3)
-    aware, random, squared = study.ARMS[0], "random", ", squared error"
+    aware, random, squared = metaqap.ARMS[0], "random", ", squared error"
     return [question("Quality-aware pre-training raises SROCC over the same start without it",
                      "QA pre-training over none", "paper", runs=8, answer=partial(_srocc, aware, random)),
             question("Quality-aware pre-training is worth more than as many steps on the target alone",
@@ -203,16 +205,16 @@ def _metaqap() -> list[Question]:
             question("The quality-aware loss raises SROCC over the squared error from a random start",
                      "QA loss, random start", "ours", runs=8, answer=partial(_srocc, random, random + squared)),
             stack("The meta-learner raises SROCC over the best base network", "stack over its best member", "paper",
-                  answer=partial(_srocc, study.STACK, study.BEST)),
+                  answer=partial(_srocc, metaqap.STACK, metaqap.BEST)),
             stack("The meta-learner raises SROCC over the mean of its base networks", "stack over the members' mean",
-                  "ours", answer=partial(_srocc, study.STACK, study.MEAN))]
+                  "ours", answer=partial(_srocc, metaqap.STACK, metaqap.MEAN))]
 
 
 def _rivals() -> list[Question]:
     text, title = "GMIQA is better than hand-crafted features with a support vector machine", "KADID-calibrated scores"
     return [Question(f"{text} ({name}, {title})", f"GMIQA over {name}", "paper", "hand-crafted", "rivals", SROCC,
                      CONTENTS, 0.02, 3, partial(_against, column))
-            for column, name in zip(study.RIVALS, ("BRISQUE + SVR", "extended NSS + SVR"), strict=True)]
+            for column, name in zip(gmiqa.RIVALS, ("BRISQUE + SVR", "extended NSS + SVR"), strict=True)]
 
 
 def _against(column: str, table: pd.DataFrame, margin: float) -> Comparison | None:
@@ -221,7 +223,7 @@ def _against(column: str, table: pd.DataFrame, margin: float) -> Comparison | No
         return None
     known = table[column].dropna().droplevel("seed")
     repeated = known.reindex(table.index.droplevel("seed")).to_numpy()
-    return _srocc(study.GMIQA, column, table.assign(**{column: repeated}), margin)
+    return _srocc(gmiqa.GMIQA, column, table.assign(**{column: repeated}), margin)
 
 
 QUESTIONS: tuple[Question, ...] = (*_meta(), *_graphs(), *_ablations(), *_metaqap(), *_human(), *_rivals())
