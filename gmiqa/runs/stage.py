@@ -89,16 +89,9 @@ class Stage:
     def device(self) -> Any:
         """torch.device; ``auto`` is the first GPU where there is one."""
         if self._device is None:
-            import torch
-            wanted = self.p.device
-            if wanted == "auto":
-                wanted = "cuda" if torch.cuda.is_available() else "cpu"
-            try:
-                self._device = torch.device(wanted)
-            except RuntimeError:
-                raise UserError(f"device: '{wanted}' is no device; expected auto, cpu, cuda or cuda:1") from None
-            if self._device.type == "cuda" and not torch.cuda.is_available():
-                raise UserError(f"device: '{wanted}' was asked for, but torch sees no GPU; use device=auto or cpu")
+            from gmiqa.torch_engine import device_of
+
+            self._device = device_of(self.p.device)
         return self._device
 
     @property
