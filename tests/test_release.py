@@ -12,10 +12,11 @@ from gmiqa.cli import main
 from gmiqa.data import images, synthetic
 from gmiqa.data.distortions import calibration
 from gmiqa.data.pictures import Pictures
-from gmiqa.release import behaviour, calibrate, versions
+from gmiqa.release import behaviour, calibrate, opinion, versions
 from gmiqa.release.judging import LEAST_SEVERITY, Judging, Mixture, regions
 from gmiqa.score import Scorer
 from gmiqa_core import checkpoints, network
+from gmiqa_core.errors import UserError
 from gmiqa_core.local_quality import STEP
 
 CPU = torch.device("cpu")
@@ -127,6 +128,40 @@ def test_a_hit_is_a_place_in_the_distorted_quadrant():
 
     assert behaviour.quadrants(worst, some)["hit"].mean() > 0.95
     assert 0.1 < behaviour.quadrants(lambda pictures: [(5, 5)] * 25, some)["hit"].mean() < 0.4
+
+
+def test_the_second_opinion_changes_the_score_and_nothing_else(contents, tmp_path):
+    torch.manual_seed(1)
+    model = network.build("lite").eval()
+    scored = Pictures([images.limit(c, 96) for c in contents[:8]], torch.linspace(0.2, 0.8, 8), torch.zeros(8))
+    both = opinion.given(model, scored, "none", tmp_path, 3, "fp32")
+    assert both.config["branches"] == [*model.config["branches"], "opinion"]
+    assert all(torch.equal(value, both.state_dict()[name]) for name, value in model.state_dict().items())
+    picture = scored.pictures[0][None].float() / 255
+    with torch.no_grad():
+        before, after, maps = model.judge(picture), both.judge(picture), both.maps(picture)
+        mine = both.opinion(maps)
+    kept = opinion.Maps.of(both, scored[[0]])
+    assert kept.last[0].dtype == torch.float16
+    assert both.opinion.of(kept.last[0][None].float(), kept.moments).item() == pytest.approx(mine.item(), abs=2e-3)
+    assert after.mu.item() == pytest.approx((before.mu.item() + mine.item()) / 2) != before.mu.item()
+    assert torch.equal(after.mu, both(picture)[0])
+    assert all(torch.equal(a, b) for a, b in zip(before[1:], after[1:], strict=True))
+
+
+def test_the_second_opinion_learns_scores(contents, tmp_path, monkeypatch):
+    monkeypatch.setattr(opinion, "EPOCHS", 25)
+    dark = [images.limit((c.float() * share).to(torch.uint8), 64) for c in contents[:8] for share in (0.2, 0.5, 1.0)]
+    scored = Pictures(dark, torch.tensor([0.1, 0.5, 0.9] * 8), torch.zeros(24))
+    both = opinion.given(network.build("lite").eval(), scored, "none", tmp_path, 3, "fp32")
+    with torch.no_grad():
+        said = torch.cat([both.opinion(both.maps(p[None].float() / 255)) for p in scored.pictures])
+    assert np.corrcoef(said, scored.quality)[0, 1] > 0.8
+
+
+def test_a_network_without_imagenet_has_no_second_opinion():
+    with pytest.raises(UserError, match="lite0"):
+        network.build("quick", branches=("score", "opinion"))
 
 
 def test_the_command_makes_a_model_and_then_one_of_all_pictures(contents, tmp_path, capsys):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gmiqa.base_networks import QualityNetwork
+from gmiqa.imagenet import lite_start
 from gmiqa.mobilenet import MobileNetV2
 from gmiqa_core.backbone import SCResNet
 from gmiqa_core.efficientnet import SIZES, EfficientNetLite
@@ -40,7 +41,7 @@ def base_network(name: str, start: str = "random", mobilenet: str | Path = "") -
     if name in SIZES:
         lite = EfficientNetLite(name)
         lite.calibrated = nn.Identity()  # type: ignore[assignment] # this block is GMIQA's
-        return QualityNetwork(lite, name, lite.start("package") if imagenet else RANDOM)
+        return QualityNetwork(lite, name, lite_start(lite, "package") if imagenet else RANDOM)
     if name == "mobilenet_v2" and imagenet and mobilenet:
         return QualityNetwork(MobileNetV2(mobilenet), name, f"the ImageNet weights of {Path(mobilenet).name}")
     library = "timm" if name.startswith("timm:") else "torchvision"

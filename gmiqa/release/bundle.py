@@ -1,9 +1,9 @@
 """The model that users score with: one network, trained on all that it is asked, calibrated, measured, written.
 
-The scale of sigma is fitted on the validation part of the data set, which the network did not learn from; the
-temperature of type probabilities, on contents left out of training. The test part is opened once, for the metrics.
-After that, the same recipe on all pictures makes the file that is shipped, with the calibration of the model that was
-measured.
+Then later stages of its own learn the scores once more (opinion.py). The scale of sigma is fitted on the validation
+part of the data set, which the network did not learn from; the temperature of type probabilities, on contents left out
+of training. The test part is opened once, for the metrics. After that, the same recipe on all pictures makes the file
+that is shipped, with the calibration of the model that was measured.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from gmiqa.data import datasets
 from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Reference
 from gmiqa.data.synthetic.pristine import at_least
-from gmiqa.release import behaviour, calibrate, versions
+from gmiqa.release import behaviour, calibrate, opinion, versions
 from gmiqa.release.export import export
 from gmiqa.release.judging import Judging, Mixture
 from gmiqa.release.tables import tables
 from gmiqa_core import checkpoints, training
 from gmiqa_core.batch import to_float
+from gmiqa_core.efficientnet import SIZES
 from gmiqa_core.errors import UserError
 from gmiqa_core.shapes import by_shape
 
@@ -105,6 +106,8 @@ def release(p: Any, folder: Path, output: Path, target: str = "", device: str | 
     parts = Parts.of(p, everything)
     name = "everything" if everything else "judging"
     model = train(p, recipes.new_network(p, p.seed, device), objective(p, parts, device), folder / name, name)
+    if model.config["backbone"] in SIZES:
+        model = opinion.given(model, parts.photographs(0), p.imagenet, folder / f"{name}_opinion", p.seed, p.precision)
     made: dict[str, pd.DataFrame] = {}
     if everything:
         facts = json.loads(known.read_text())

@@ -1,8 +1,8 @@
 """A checkpoint of notebook 40 as one ONNX file that scores pictures without torch.
 
 One input, `image` (1,3,H,W), float32 in [0,1], H and W from 32 px; outputs are what GMIQA.judge gives, by name.
-Matrices of weights are stored in half precision and computed with in single precision: onnxruntime widens them once,
-when it loads the file. The checkpoint's facts stand in the file's metadata, as JSON under `gmiqa`.
+Matrices of weights are stored in half precision or in 8 bits, and computed with in single precision: onnxruntime widens
+them once, when it loads the file. The checkpoint's facts stand in the file's metadata, as JSON under `gmiqa`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def to_onnx(network: Any, facts: dict[str, Any]) -> bytes:
                           dynamic_axes=sides, opset_version=OPSET,
                           training=torch.onnx.TrainingMode.PRESERVE)  # BatchNorm stays: weights are the checkpoint's
     model = onnx.load_from_string(buffer.getvalue())
-    halve(model)
+    narrow(model)
     model.metadata_props.add(key="gmiqa", value=json.dumps(facts))
     onnx.checker.check_model(model)
     return model.SerializeToString()
@@ -134,18 +134,25 @@ class PaddedConv(torch.autograd.Function):
         return g.op("Conv", x, weight, pads_i=[top, left, bottom, right], strides_i=stride, group_i=groups)
 
 
-def halve(model: Any) -> None:
-    """Store matrices and filters in half precision, each with a Cast to float32 before its use."""
+def narrow(model: Any) -> None:
+    """Store matrices and filters in half precision, each with a Cast to float32 before its use; filters of the second
+    opinion's stages in 8 bits, with a scale for each output channel."""
     from onnx import TensorProto, helper, numpy_helper
 
-    casts = []
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
+    widen: list[Any] = []
+    for tensor in list(model.graph.initializer):
+        values, name = numpy_helper.to_array(tensor), tensor.name
         if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > LARGEST_HALF:
             continue
-        name, stored = tensor.name, f"{tensor.name}_half"
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+        if ".opinion.stages." in name and values.ndim == 4:
+            scale = np.maximum(np.abs(values).max((1, 2, 3), keepdims=True) / 127, 1e-12)
+            tensor.CopyFrom(numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_byte"))
+            model.graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
+            widen.append(helper.make_node("Cast", [f"{name}_byte"], [f"{name}_wide"], to=TensorProto.FLOAT))
+            widen.append(helper.make_node("Mul", [f"{name}_wide", f"{name}_scale"], [name]))
+        else:
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            widen.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend([*casts, *nodes])
+    model.graph.node.extend([*widen, *nodes])
