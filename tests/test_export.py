@@ -39,11 +39,11 @@ def build(preset):
 
 
 def narrowed(model):
-    """What a file keeps of its matrices and filters: half precision, and 8 bits of the second opinion's stages."""
+    """What a file keeps of its matrices and filters: half precision, and 8 bits of the second opinion's."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith("opinion.stages.") and parameter.ndim == 4:
-                scale = parameter.abs().amax((1, 2, 3), keepdim=True) / 127
+            if name.startswith("opinion.") and parameter.ndim >= 2:
+                scale = parameter.abs().amax(tuple(range(1, parameter.ndim)), keepdim=True) / 127
                 parameter.copy_((parameter / scale).round() * scale)
             elif parameter.ndim >= 2:
                 parameter.copy_(parameter.half().float())

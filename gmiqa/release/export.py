@@ -135,8 +135,8 @@ class PaddedConv(torch.autograd.Function):
 
 
 def narrow(model: Any) -> None:
-    """Store matrices and filters in half precision, each with a Cast to float32 before its use; filters of the second
-    opinion's stages in 8 bits, with a scale for each output channel."""
+    """Store matrices and filters in half precision, each with a Cast to float32 before its use; those of the second
+    opinion in 8 bits, with a scale for each output."""
     from onnx import TensorProto, helper, numpy_helper
 
     widen: list[Any] = []
@@ -144,8 +144,8 @@ def narrow(model: Any) -> None:
         values, name = numpy_helper.to_array(tensor), tensor.name
         if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > LARGEST_HALF:
             continue
-        if ".opinion.stages." in name and values.ndim == 4:
-            scale = np.maximum(np.abs(values).max((1, 2, 3), keepdims=True) / 127, 1e-12)
+        if ".opinion." in name:
+            scale = np.maximum(np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True) / 127, 1e-12)
             tensor.CopyFrom(numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_byte"))
             model.graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
             widen.append(helper.make_node("Cast", [f"{name}_byte"], [f"{name}_wide"], to=TensorProto.FLOAT))
