@@ -80,7 +80,7 @@ def reached(results: Results) -> list[str]:
     lines = []
     for name, title in (("ablations", "rows of the ablation"), ("metaqap", "arms of MetaQAP"),
                         ("stack", "parts of the stack"), ("human", "arms of MetaQAP on human scores"),
-                        ("human_stack", "parts of the stack on human scores"), ("rivals", "rivals, GMIQA among them")):
+                        ("human_stack", "parts of the stack on human scores"), ("rivals", "rivals, GMIQA among them,")):
         table = results.table(name)
         values = {arm: np.mean([srocc(part[arm], part.index.get_level_values("target")) for _, part in
                                 table[[arm]].dropna().groupby("seed")]) for arm in table}
