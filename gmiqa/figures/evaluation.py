@@ -155,7 +155,7 @@ def ablation(table: pd.DataFrame) -> Figure:
 
 def in_margins(rows: pd.DataFrame) -> Any:
     """Differences with their 95 % intervals in units of their margins, a row each (short, value, low, high, margin);
-    those that leave the axis end in an arrow. More than 0 speaks for the claim."""
+    an interval that leaves the axis ends in an arrow. More than 0 speaks for the claim."""
     import matplotlib.pyplot as plt
 
     shown = rows.assign(order=rows["value"] / rows["margin"]).sort_values("order")
@@ -168,8 +168,11 @@ def in_margins(rows: pd.DataFrame) -> Any:
             low, value, high = (x / row.margin for x in (row.low, row.value, row.high))
             colour = PALETTE[0] if low > 0 else PALETTE[3] if high < 0 else MUTED
             axes.plot(np.clip([low, high], -span, span), [place, place], color=colour, linewidth=2.4)
-            axes.plot(np.clip(value, -span, span), place, "o" if abs(value) < span else ">" if value > 0 else "<",
-                      color=colour, markersize=7)
+            for end in (x for x in (low, high) if abs(x) > span):
+                axes.plot(np.copysign(span, end), place, ">" if end > 0 else "<", color=colour, markersize=7,
+                          clip_on=False)
+            if abs(value) <= span:
+                axes.plot(value, place, "o", color=colour, markersize=7)
             axes.annotate(f"{row.value:+.3f}", (1.01, place), xycoords=("axes fraction", "data"), va="center",
                           color=MUTED, fontsize=9)
         axes.set_yticks(range(len(shown)), list(shown["short"]))
