@@ -178,10 +178,10 @@ class Bench:
         """How far rounding alone drives two trainings apart: gradients are changed by a millionth, as adding in another
         order changes them."""
         for name, make in self._short().items():
-            usual, changed = (self._losses(*make(), partial(_rounded, share)) for share in (0.0, 1e-6))
-            gaps = ", ".join(f"{abs(a - b) / abs(a):.0e}" for a, b in zip(usual, changed, strict=True))
-            print(f"{name}: losses of {len(usual)} steps, gradients changed by 1e-6 against unchanged: {gaps} apart",
-                  flush=True)
+            unchanged, changed = (self._losses(*make(), partial(_rounded, share)) for share in (0.0, 1e-6))
+            gaps = ", ".join(f"{abs(a - b) / abs(a):.0e}" for a, b in zip(unchanged, changed, strict=True))
+            print(f"{name}: losses of {len(unchanged)} steps, gradients changed by 1e-6 against unchanged: {gaps} "
+                  "apart", flush=True)
 
     def _short(self) -> dict[str, Callable[[], tuple[Any, Any, int]]]:
         return {
@@ -223,7 +223,7 @@ def _compared(gaps: list[tuple[float, float]], model: Any, *rest: Any) -> Callab
             for p in params:
                 p.grad = None
             outcome = way(step, micro)
-            gradients = [p.grad.flatten().clone() for p in params if p.grad is not None]
+            gradients = [p.grad.flatten() for p in params if p.grad is not None]
             found.append((outcome[0].item(), torch.cat(gradients)))
         (a, mine), (b, theirs) = found
         gaps.append((abs(a - b) / abs(b), ((mine - theirs).norm() / theirs.norm()).item()))

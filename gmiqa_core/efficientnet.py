@@ -124,11 +124,13 @@ class Opinion(nn.Module):
         return nn.ModuleList([*backbone.stages[self.below :], backbone.head])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        moments = torch.cat([channel_moments(m.float()) for m in maps[: self.below - 1]], 1)
-        return self.of(maps[self.below - 1], moments)
+        return self.of(*self.kept(maps))
+
+    def kept(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What it needs of the maps: the last one below, and the moments of those before it."""
+        return maps[self.below - 1], torch.cat([channel_moments(m.float()) for m in maps[: self.below - 1]], 1)
 
     def of(self, x: Tensor, moments: Tensor) -> Tensor:
-        """From the last map below, and the moments of those before it."""
         known = [moments, channel_moments(x.float())]
         for stage in self.stages:
             x = stage(x)

@@ -51,8 +51,7 @@ class GMIQA(nn.Module):
     edge_relu, edge_residual, edge_dense      see graph.EdgeBuilder
     type_layers, type_adjacency    layers of the type branch's GCN; see graph.type_adjacency
     level_attention                ours: the level branch attends to a node's neighbours, see graph.Attention
-    branches                       which of type, level, score exist, and ours: local, see local_quality.py, and
-                                   opinion, see efficientnet.py
+    branches                       which of type, level, score; ours: local (local_quality), opinion (efficientnet)
     finetune_graph, bank_size      the graph behind a score: the picture alone, with a stored bank, or its whole batch
     """
 

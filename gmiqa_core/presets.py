@@ -63,8 +63,7 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
         if c[name] not in known:
             raise UserError(f"{name} = {c[name]!r} is not known; choose one of {', '.join(known)}.")
     if unknown := set(c["branches"]) - {*BRANCHES, *OURS}:
-        all_known = ", ".join((*BRANCHES, *OURS))
-        raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {all_known}.")
+        raise UserError(f"branches: {', '.join(sorted(unknown))} not known; choose from {', '.join(BRANCHES + OURS)}.")
     if not c["statistics"] and (c["backbone"] != "scresnet" or {*OURS} & {*c["branches"]}):
         raise UserError("this backbone or one of these branches needs the maps of all stages: statistics=True.")
     if OPINION in c["branches"] and c["backbone"] == "scresnet":

@@ -142,8 +142,9 @@ def test_the_second_opinion_changes_the_score_and_nothing_else(contents, tmp_pat
         before, after, maps = model.judge(picture), both.judge(picture), both.maps(picture)
         mine = both.opinion(maps)
     kept = opinion.Maps.of(both, scored[[0]])
-    assert kept.last[0].dtype == torch.float16
-    assert both.opinion.of(kept.last[0][None].float(), kept.moments).item() == pytest.approx(mine.item(), abs=2e-3)
+    last = kept.last.pictures[0]
+    assert last.dtype == torch.float16
+    assert both.opinion.of(last[None].float(), kept.moments).item() == pytest.approx(mine.item(), abs=2e-3)
     assert after.mu.item() == pytest.approx((before.mu.item() + mine.item()) / 2) != before.mu.item()
     assert torch.equal(after.mu, both(picture)[0])
     assert all(torch.equal(a, b) for a, b in zip(before[1:], after[1:], strict=True))

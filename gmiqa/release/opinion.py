@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +17,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.imagenet import imagenet_start
 from gmiqa.runs.progress import Progress
 from gmiqa_core import network, training
-from gmiqa_core.backbone import channel_moments
-from gmiqa_core.batch import random_window, to_float, upload
+from gmiqa_core.batch import to_float, upload
 from gmiqa_core.efficientnet import EfficientNetLite
 from gmiqa_core.losses import quality_aware_loss
 from gmiqa_core.presets import OPINION
@@ -31,11 +29,11 @@ RATE, HEAD_RATE, DECAY = 5e-4, 2.5e-3, 0.05
 
 @dataclass
 class Maps:
-    """The last map below of each picture, (C,h,w) in half precision; moments (n,m) of those before it; scores (n,)."""
+    """The last map below of each picture (C,h,w), in half precision, with its score; moments (n,m) of those before it.
+    """
 
-    last: list[Tensor]
+    last: Pictures
     moments: Tensor
-    quality: Tensor
 
     @classmethod
     @torch.inference_mode()
@@ -44,15 +42,11 @@ class Maps:
         device, last, moments = next(model.parameters()).device, [], []
         progress = Progress("maps of photographs", len(pictures))
         for picture in pictures.pictures:
-            x = (to_float(picture.to(device))[None] - model.mean) / model.std
-            x, before = model.backbone.stem(x), []
-            for stage in model.backbone.stages[: model.opinion.below]:
-                x = stage(x)
-                before.append(channel_moments(x))
+            x, before = model.opinion.kept(model.maps(to_float(picture.to(device))[None]))
             last.append(x[0].half().cpu())
-            moments.append(torch.cat(before[:-1], 1)[0].cpu())
+            moments.append(before[0].cpu())
             progress.update(1)
-        return cls(last, torch.stack(moments), pictures.quality.cpu().float())
+        return cls(Pictures(last, pictures.quality.cpu().float(), pictures.spread.cpu()), torch.stack(moments))
 
 
 @dataclass
@@ -63,14 +57,9 @@ class Opinions:
     seed: int
 
     def __call__(self, model: Any, step: int, micro: int) -> tuple[Tensor, dict[str, Any]]:
-        n, known = min(BATCH, len(self.maps.last)), self.maps
-        epoch, place = divmod(step, len(known.last) // n)
-        rows = np.random.default_rng((self.seed, epoch)).permutation(len(known.last))[place * n : (place + 1) * n]
-        rng = np.random.default_rng((self.seed, step, micro, 19))
-        height, width = (min(SIDE, *(known.last[k].shape[d] for k in rows)) for d in (1, 2))
-        x = torch.stack([random_window(known.last[k], height, width, rng) for k in rows])
+        target = self.maps.last.batch(self.seed, step, BATCH, SIDE)
         x, moments, quality = (upload(part, model.unit.device) for part in
-                               (x, known.moments[rows], known.quality[rows]))
+                               (target.images, self.maps.moments[target.rows], target.quality))
         mu = model.of(x.float().contiguous(memory_format=torch.channels_last), moments)
         loss = quality_aware_loss(mu, quality, scale=model.unit[1])
         return loss, {"rmse": (mu - quality).square().mean().sqrt()}
@@ -88,7 +77,8 @@ def given(model: Any, pictures: Pictures, imagenet: str, folder: Path, seed: int
     opinion.stages.load_state_dict(opinion.later(start).state_dict())
     both.to(device).eval()
     maps = Maps.of(both, pictures)
-    opinion.unit.copy_(torch.stack([maps.quality.mean(), maps.quality.std().clamp(min=1e-3)]))
+    quality = maps.last.quality
+    opinion.unit.copy_(torch.stack([quality.mean(), quality.std().clamp(min=1e-3)]))
     groups = [{"params": list(opinion.stages.parameters()), "lr": RATE},
               {"params": list(opinion.read.parameters()), "lr": HEAD_RATE}]
     steps = EPOCHS * max(1, len(pictures) // BATCH)
