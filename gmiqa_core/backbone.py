@@ -59,9 +59,8 @@ class Block(nn.Module):
     block: 3x3 with the stride, (self-calibrated) 3x3, both `width` channels wide.
     """
 
-    def __init__(
-        self, inputs: int, width: int, stride: int, *, bottleneck: bool, self_calibrated: bool, r: int, upsample: str
-    ):
+    def __init__(self, inputs: int, width: int, stride: int, *, bottleneck: bool, self_calibrated: bool, r: int,
+                 upsample: str):
         super().__init__()
         self.outputs = width * (4 if bottleneck else 1)
         middle = stride if bottleneck else 1
@@ -116,18 +115,9 @@ class SCResNet(nn.Module):
 
     normalisation = MEAN, STD
 
-    def __init__(
-        self,
-        depths: Sequence[int] = (3, 4, 6, 3),
-        width: int = 64,
-        self_calibrated: bool = True,
-        r: int = 4,
-        upsample: str = "bilinear",
-        stem: str = "imagenet",
-        bottleneck: bool = True,
-        every_stage: bool = False,
-        stem_start: str = "random",
-    ):
+    def __init__(self, depths: Sequence[int] = (3, 4, 6, 3), width: int = 64, self_calibrated: bool = True, r: int = 4,
+                 upsample: str = "bilinear", stem: str = "imagenet", bottleneck: bool = True,
+                 every_stage: bool = False, stem_start: str = "random"):
         super().__init__()
         if stem_start not in STEM_STARTS:
             raise UserError(f"stem_start = {stem_start!r} is not known; choose one of {', '.join(STEM_STARTS)}.")
@@ -193,10 +183,8 @@ class SpatialPyramid(nn.Module):
               few-shot adaptation has five of them, whose deviations can be near 0. `batch`: each number over pictures
     """
 
-    def __init__(
-        self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4), stages: Sequence[int] = (),
-        standardise: str = "layer", dropout: float = 0.0,
-    ):  # fmt: skip
+    def __init__(self, inputs: int, width: int | None = 256, levels: Sequence[int] = (1, 2, 4),
+                 stages: Sequence[int] = (), standardise: str = "layer", dropout: float = 0.0):
         super().__init__()
         self.levels = tuple(levels)
         self.project = nn.Identity() if width is None else nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())

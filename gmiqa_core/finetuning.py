@@ -67,9 +67,7 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
     scale = float(draw(0, 256).quality.std()) if how.loss == "quality_aware" else 1.0
     share = how.share if synthetic is not None else 0.0
     objective = Objective(draw, how.loss, synthetic, share, accumulate, scale, bank)
-    heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
-    groups = [{"params": list(model.backbone.parameters()), "lr": how.lr_backbone},
-              {"params": heads, "lr": how.lr_head}]
+    groups = two_rates(model, how.lr_backbone, how.lr_head)
     if evaluate is not None:
         def scored(model: GMIQA) -> Any:
             if bank is not None:  # as the present weights fill it
@@ -83,6 +81,12 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
     if bank is not None:
         model.fill_bank(bank)
     return model, history
+
+
+def two_rates(model: GMIQA, backbone: float, heads: float) -> list[dict[str, Any]]:
+    """Parameter groups: the backbone at a rate of its own."""
+    others = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
+    return [{"params": list(model.backbone.parameters()), "lr": backbone}, {"params": others, "lr": heads}]
 
 
 @dataclass

@@ -31,6 +31,7 @@ from gmiqa_core import checkpoints, training
 from gmiqa_core.batch import to_float
 from gmiqa_core.efficientnet import SIZES
 from gmiqa_core.errors import UserError
+from gmiqa_core.finetuning import two_rates
 from gmiqa_core.shapes import by_shape
 
 CELLS = 25, 2  # types of a pristine picture's versions, and levels of each
@@ -82,9 +83,7 @@ def objective(p: Any, parts: Parts, device: torch.device) -> Judging:
 
 def train(p: Any, model: Any, goal: Judging, folder: Path, label: str = "judging") -> Any:
     """Train a network on `goal`, in place; a training that was stopped continues in `folder`."""
-    heads = [w for name, w in model.named_parameters() if not name.startswith("backbone.")]
-    groups = [{"params": list(model.backbone.parameters()), "lr": p.finetune_lr_backbone},
-              {"params": heads, "lr": p.finetune_lr_head}]
+    groups = two_rates(model, p.finetune_lr_backbone, p.finetune_lr_head)
     steps = recipes.finetune_steps(p, len(goal.photographs))
     training.train(model, goal, steps=steps, lr=p.finetune_lr_head, parameter_groups=groups, folder=folder, clip=5.0,
                    weight_decay=p.finetune_decay, ema=p.finetune_ema or None, seed=p.seed, precision=p.precision,
