@@ -25,7 +25,8 @@ from gmiqa.runs.study import Results
 COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "margin", "n", "unit", "runs",
            "planned", "outcome", "p", "p_holm", "nominal", "runs_needed", "contents_needed", "command")
 COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only {} --to outputs/again"
-HUMAN = COMMAND.replace("params/study.yaml", "params/study.yaml params/folder.yaml") + " -p dataset_path=SCORED"
+HUMAN = COMMAND.replace("params/study.yaml", "params/study.yaml params/folder.yaml") + (
+    " -p dataset_path=SCORED -p csv=SCORED/scores.csv -p csv_group=group")
 TITLES = {HOLDS: "What holds", FAILS: "What does not hold", SAME: "No difference larger than the margin",
           UNDECIDED: "Undecided"}
 WAITING = "waiting"
@@ -161,9 +162,9 @@ def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
 
 INTRO = (
     "This page is written by `gmiqa findings` from the tables in `outputs/gallery/study`. What was asked, with its "
-    "metric, margin and number of runs, was [written down before the first result](study.md). All scores are "
-    "KADID-calibrated, the networks are small and trained for minutes, and the test pictures show contents that no "
-    "training saw.")
+    "metric, margin and number of runs, was [written down before the first result](study.md). Scores are "
+    "KADID-calibrated unless a claim says that they are people's own. The networks are small and trained for minutes, "
+    "and the test pictures show contents that no training saw.")
 SURE = (
     "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
     "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for "

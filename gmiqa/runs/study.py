@@ -29,8 +29,8 @@ from gmiqa_core.errors import UserError, did_you_mean
 
 RECORD = "study.json"
 # They say how much is done, or where; not what a unit gives.
-FREE = ("run", "device", "threads", "workers", "data", "test_data", "dataset_path", "ablation_rows", "ablation_seeds",
-        "meta_seeds", "qap_seeds")
+FREE = ("run", "device", "threads", "workers", "data", "test_data", "dataset_path", "csv", "csv_subset",
+        "ablation_rows", "ablation_seeds", "meta_seeds", "qap_seeds")
 DIGITS = 5
 
 
