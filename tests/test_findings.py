@@ -94,3 +94,17 @@ def test_the_mean_of_equal_pairs_is_each_of_them():
     assert (two.delta, two.low, two.high, two.runs, two.n) == pytest.approx((one.delta, one.low, one.high, 3, 8))
     opposite = compare(np.stack([a, b]), np.stack([b, a]), target, "srocc", content)
     assert opposite.delta == pytest.approx(0)
+
+
+def test_what_was_run_again_stands_beside_what_was_found_at_first(results, tmp_path):
+    assert report.again(results, report.findings(results)) == []
+    table = results.table("ablations")
+    weaker = table.assign(**{name: table[name] + 0.3 * np.random.default_rng(1).normal(size=len(table))
+                             for name, has in CELLS.items() if "DGR" in has.split()})
+    Results(results.folder / report.AGAIN).add("ablations", [weaker], {}, 1)
+    texts = report.again(results, frame := report.findings(results))
+    line = next(text for text in texts if text.startswith("DGR improves accuracy, over the whole"))
+    assert "At first: holds" in line and "Again: does not hold" in line
+    report.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
+    page = (tmp_path / "docs/findings.md").read_text(encoding="utf-8")
+    assert f"- {line}" in page and "## Run again" in page and report.summary(frame) in page

@@ -144,8 +144,8 @@ def predict(row: Row, p: Settings, model: Any, shared: Bench) -> np.ndarray:
 
 
 def run(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Train and predict on one thread, so that another machine finds the same signs. What is finished in `folder` is
-    read, not repeated."""
+    """Train and predict on one thread, so that one kind of machine gives the same numbers. What is finished in
+    `folder` is read, not repeated."""
     kept = folder / "predictions.npy"
     cost = {"row": row.name, "seed": seed, "seconds": np.nan, "parameters": np.nan}
     if kept.is_file() and len(values := np.load(kept)) == len(shared.test):

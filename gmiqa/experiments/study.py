@@ -7,7 +7,7 @@
             table = work(unit, folder)                    # DataFrame indexed by experiment.keys
 
 Tables of units are put together by `joined`; `finished` says which units a table holds. A network is trained on one
-thread and in single precision, so that another machine finds the same signs.
+thread and in single precision, so that one kind of machine gives the same numbers.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Every sentence is made of the rows of findings.csv. Differences are turned so th
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ WORDS = {HOLDS: ("holds", "hold"), FAILS: ("does not hold", "do not hold"),
          SAME: ("shows no difference larger than its margin", "show no difference larger than their margin"),
          UNDECIDED: ("is undecided so far", "are undecided so far"), WAITING: ("waits for runs", "wait for runs"),
          NOT_RUN: ("needs its authors' pictures", "need their authors' pictures")}
+AGAIN = "again"  # folder of results that the same commands gave on another machine
 MOST = 1000  # runs or contents beyond which "more" is no answer
 
 
@@ -95,6 +97,20 @@ def reached(results: Results) -> list[str]:
 # -- in words
 
 
+def again(results: Results, frame: pd.DataFrame) -> list[str]:
+    """What became of the claims whose experiment was run once more, from the results in the folder `again`."""
+    second = findings(Results(results.folder / AGAIN))
+    first = {row["claim"]: row for row in records(frame)}
+    return [f"{row['claim']}. At first: {_short(first[row['claim']])}. Again: {_short(row)}."
+            for row in records(second[second["value"].notna()])]
+
+
+def _short(row: dict[str, Any]) -> str:
+    alone = row["nominal"] if row["outcome"] == UNDECIDED and row["nominal"] in DECIDED else ""
+    return (f"{row['outcome']}{f' (alone: {alone})' if alone else ''}, {_signed(row)}, {int(row['runs'])} seeds"
+            if row["value"] is not None else "not judged")
+
+
 def sentence(row: dict[str, Any]) -> str:
     """The finding of one claim in one line of Markdown."""
     if row["value"] is None:
@@ -106,7 +122,7 @@ def sentence(row: dict[str, Any]) -> str:
         text += f" By itself it would be decided ({row['nominal']}); after Holm's correction it is not."
     elif row["outcome"] == UNDECIDED:
         text += f" {_more(row)}"
-    return text
+    return text + (f" Run again, it ended as {row['again']}." if row.get("again") not in (None, row["outcome"]) else "")
 
 
 def _signed(row: dict[str, Any]) -> str:
@@ -136,8 +152,10 @@ def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
     write_atomically(gallery / "findings.csv", frame.drop(columns="short").to_csv(index=False).encode())
     pictures = _figures(frame, results.folder)
     sure = " ".join([SURE.format(lost=_lost(frame)), *reached(results), SMALL])
-    write_atomically(page, _markdown(frame, pictures, page.parent, sure).encode())
-    write_atomically(gallery / "findings.html", _html(frame, pictures, sure).encode())
+    twice, second = again(results, frame), findings(Results(results.folder / AGAIN)).dropna(subset="value")
+    frame["again"] = frame["claim"].map(second.set_index("claim")["outcome"])
+    write_atomically(page, _markdown(frame, pictures, page.parent, sure, twice).encode())
+    write_atomically(gallery / "findings.html", _html(frame, pictures, sure, twice).encode())
     return frame
 
 
@@ -170,12 +188,17 @@ SURE = (
     "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for "
     "seeds and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. "
     "`findings.csv` beside the gallery has every number, and for each claim a command that repeats its experiment in "
-    "another folder; `gmiqa findings --of` that folder prints the outcome. The experiments continue where they "
+    "another folder (LEARN and TEST hold undistorted pictures, SCORED scored ones: see the page above); "
+    "when it has ended, `gmiqa findings --of` that folder prints the outcome. The experiments continue where they "
     "stopped: `gmiqa study` trains the seeds that are not there yet.")
+TWICE = (
+    "The same commands, from the page alone, on another kind of processor. It rounds otherwise, and a training makes a "
+    "large difference of a small one: the same seed becomes another network there. So this tells as much as new seeds "
+    "do. Holm's correction is over the claims that were run again.")
 SMALL = "What holds, or fails, in networks of this size need not do so after a hundred times as many steps."
 
 
-def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path, sure: str) -> str:
+def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path, sure: str, twice: list[str]) -> str:
     lines = ["# What holds of two published methods", "", summary(frame), "", INTRO, ""]
     for outcome, title in TITLES.items():
         rows = records(frame[frame["outcome"] == outcome])
@@ -183,9 +206,11 @@ def _markdown(frame: pd.DataFrame, pictures: dict[str, Path], beside: Path, sure
             continue
         lines += [f"## {title}", ""]
         if outcome in pictures:
-            path = Path(_relative(pictures[outcome], beside)).as_posix()
+            path = Path(os.path.relpath(pictures[outcome], beside)).as_posix()
             lines += [f"![{title}: differences with intervals, in margins]({path})", ""]
         lines += [f"- {text}" for text in _items(rows)] + [""]
+    if twice:
+        lines += ["## Run again", "", TWICE, "", *(f"- {text}" for text in twice), ""]
     lines += ["## How sure", "", sure, "", "## Not run here", "",
               "These claims need their authors' pictures. FOLDER is that folder.", "", "| claim | command |",
               "|---|---|"]
@@ -206,13 +231,7 @@ def _lost(frame: pd.DataFrame) -> str:
         count, f"{count} claims became undecided by that")
 
 
-def _relative(path: Path, beside: Path) -> str:
-    import os
-
-    return os.path.relpath(path, beside)
-
-
-def _html(frame: pd.DataFrame, pictures: dict[str, Path], sure: str) -> str:
+def _html(frame: pd.DataFrame, pictures: dict[str, Path], sure: str, twice: list[str]) -> str:
     parts = [f'<header class="top"><h1>What holds of two published methods</h1><p>{escape(summary(frame))}</p></header>'
              "<main>"]
     for outcome, title in TITLES.items():
@@ -223,5 +242,8 @@ def _html(frame: pd.DataFrame, pictures: dict[str, Path], sure: str) -> str:
                 f'alt="{title}: differences with intervals, in margins"></div></figure>')
             items = "".join(f"<li>{escape(text)}</li>" for text in _items(rows))
             parts.append(f"<section><h2>{title}</h2>{image}<ul>{items}</ul></section>")
+    if twice:
+        items = "".join(f"<li>{escape(text)}</li>" for text in twice)
+        parts.append(f"<section><h2>Run again</h2><p>{TWICE}</p><ul>{items}</ul></section>")
     parts.append(f"<section><h2>How sure</h2><p>{escape(sure).replace('`', '')}</p></section></main>")
     return pages.page("gmiqa: what holds", "".join(parts))

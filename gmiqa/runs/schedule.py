@@ -16,7 +16,7 @@ from gmiqa.runs.order import NEEDS, SECONDS, needs
 # The share of a stage's computing that more threads share out (Amdahl). On two threads notebook 30 was 1.33 times as
 # fast as on one (0.26 s a step against 0.35 s), on two cores with AVX512-BF16. No other stage has been measured.
 PARALLEL = 0.5
-ALONE = ("60_ablations",)  # one thread whatever it is given: its signs are the same on every machine
+ALONE = ("60_ablations",)  # one thread whatever it is given: its numbers do not depend on the threads
 WORTH = 1.02  # a chain this much longer than the shortest is as good, if fewer stages depart from their share
 PATH = ("20_meta_pretraining", "30_distortion_graphs", "40_fine_tuning", "50_evaluation")
 MEASURED = ("30_distortion_graphs",)  # of the path: its gain from more threads is known, so it may get all cores

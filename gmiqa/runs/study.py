@@ -62,6 +62,8 @@ class Results:
 
     def add(self, name: str, tables: Sequence[Any], parameters: dict[str, Any], seconds: float) -> int:
         """Put units into the table of an experiment, and what they were made with into the record."""
+        import torch
+
         from gmiqa.experiments.study import EXPERIMENTS, joined
 
         if not tables:
@@ -74,7 +76,8 @@ class Results:
         entry["parameters"] |= {key: value for key, value in sorted(parameters.items()) if key not in FREE}
         entry["made"].append({"units": len(tables), "seconds": round(seconds), "finished": provenance.now(),
                               **provenance.commit(provenance.repository_root()),
-                              **provenance.versions(("torch", "numpy"))})
+                              **provenance.versions(("torch", "numpy")),
+                              "processor": torch.backends.cpu.get_cpu_capability()})
         provenance.write_json(self.folder / RECORD, record | {name: entry})
         return len(tables)
 
