@@ -131,13 +131,13 @@ def test_a_unit_is_done_once_and_never_beside_other_settings(tmp_path, capsys):
                f"test_data={tmp_path / 'test'}", "-p", "ablation_rows=[BL]", "-p", "ablation_seeds=1", "--only",
                "ablations", "--to", str(tmp_path / "to"), "--work", str(tmp_path / "work")]
     assert cli.main(command) == 0
-    first = (tmp_path / "to/ablations.csv").read_text()
+    first = (tmp_path / "to/ablations.csv.gz").read_bytes()
     table = runs.Results(tmp_path / "to").table("ablations")
     assert table["BL"].notna().sum() == 25 and table.index.get_level_values("content").nunique() == 1
     assert not list((tmp_path / "work").rglob("*.ckpt"))
     capsys.readouterr()
     assert cli.main(command) == 0 and "0 units left" in capsys.readouterr().out
-    assert (tmp_path / "to/ablations.csv").read_text() == first
+    assert (tmp_path / "to/ablations.csv.gz").read_bytes() == first
     assert cli.main([*command, "-p", "finetune_steps=3"]) == 2
     assert "finetune_steps=3 (there: 2)" in capsys.readouterr().err
     assert cli.main(["study", "--only", "ablation"]) == 2

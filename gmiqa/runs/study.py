@@ -10,6 +10,7 @@ work folder is still there.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import multiprocessing
@@ -45,7 +46,7 @@ class Results:
 
         from gmiqa.experiments.study import EXPERIMENTS, joined
 
-        path, keys = self.folder / f"{name}.csv", EXPERIMENTS[name].keys
+        path, keys = self.folder / f"{name}.csv.gz", EXPERIMENTS[name].keys
         return joined([pd.read_csv(path).set_index(list(keys))] if path.is_file() else [], keys)
 
     def record(self) -> dict[str, Any]:
@@ -70,7 +71,8 @@ class Results:
             return 0
         keys = EXPERIMENTS[name].keys
         whole = joined([self.table(name), *tables], keys)
-        provenance.write_atomically(self.folder / f"{name}.csv", whole.to_csv(float_format=f"%.{DIGITS}g").encode())
+        packed = gzip.compress(whole.to_csv(float_format=f"%.{DIGITS}g").encode(), mtime=0)
+        provenance.write_atomically(self.folder / f"{name}.csv.gz", packed)
         record = self.record()
         entry = record.get(name, {"parameters": {}, "made": []})
         entry["parameters"] |= {key: value for key, value in sorted(parameters.items()) if key not in FREE}
