@@ -142,3 +142,14 @@ def test_a_unit_is_done_once_and_never_beside_other_settings(tmp_path, capsys):
     assert "finetune_steps=3 (there: 2)" in capsys.readouterr().err
     assert cli.main(["study", "--only", "ablation"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_file_of_scores_is_known_by_what_it_holds(tmp_path):
+    for name, text in (("here", "1"), ("there", "1"), ("other", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.csv").write_text(text)
+    here, there, other = (runs.giving({"dataset_path": "", "csv": str(tmp_path / name / "scores.csv")})
+                          for name in ("here", "there", "other"))
+    assert here == there != other and "scores.csv" not in str(here)
+    assert runs.giving({"dataset_path": str(tmp_path / "other"), "csv": "scores.csv"})["csv"] == other["csv"]
+    assert runs.giving({"csv": "", "seed": 1}) == {"csv": "", "seed": 1}

@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from gmiqa_core.errors import UserError, did_you_mean
 
 RECORD = "study.json"
 # They say how much is done, or where; not what a unit gives.
-FREE = ("run", "device", "threads", "workers", "data", "test_data", "dataset_path", "csv", "csv_subset",
-        "ablation_rows", "ablation_seeds", "meta_seeds", "qap_seeds")
+FREE = ("run", "device", "threads", "workers", "data", "test_data", "dataset_path", "csv_subset", "ablation_rows",
+        "ablation_seeds", "meta_seeds", "qap_seeds")
 DIGITS = 5
 
 
@@ -55,7 +55,7 @@ class Results:
     def checked(self, name: str, p: Any) -> None:
         """Refuse to put results of other settings beside those that are there."""
         before = self.record().get(name, {}).get("parameters", {})
-        now = {key: value for key, value in p.plain().items() if key in before}
+        now = {key: value for key, value in giving(p.plain()).items() if key in before}
         if changed := [key for key in before if before[key] != now.get(key)]:
             texts = ", ".join(f"{key}={now.get(key)} (there: {before[key]})" for key in changed)
             raise UserError(f"{self.folder} holds results of '{name}' with other settings: {texts}. Use those, or give "
@@ -112,10 +112,18 @@ def left(p: Any, name: str, results: Results, work: Path) -> dict[tuple[int, ...
     return {shard: some for shard, some in units.items() if some}
 
 
+def giving(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say what a unit gives. A file of scores is known by what it holds, wherever it lies."""
+    kept = {key: value for key, value in values.items() if key not in FREE}
+    if csv := values.get("csv"):
+        places = Path(values.get("dataset_path") or "", csv), Path(csv)
+        kept["csv"] = next((provenance.sha256(path)[:16] for path in places if path.is_file()), csv)
+    return kept
+
+
 def work_folder(parent: Path, p: Any) -> Path:
     """Where trainings with these settings lie: no other settings meet them there."""
-    kept = {key: value for key, value in p.plain().items() if key not in FREE}
-    return parent / hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    return parent / hashlib.sha256(json.dumps(giving(p.plain()), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run(p: Any, names: Sequence[str], results: Results, work: Path, jobs: int = 1, until: float = 0) -> int:
@@ -185,7 +193,7 @@ def _shard(task: tuple[str, tuple[int, ...], list[str], dict[str, Any], str]) ->
             torch.manual_seed(p.seed)
             table = unit_work(unit, path.with_suffix(""))
             seconds = time.monotonic() - began
-            record = {"parameters": {key: values[key] for key in p.read}, "seconds": seconds}
+            record = {"parameters": giving({key: values[key] for key in p.read}), "seconds": seconds}
             provenance.write_json(path.with_suffix(".json"), record)
             provenance.write_atomically(path, table.to_csv(float_format=f"%.{DIGITS}g").encode())
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
