@@ -97,12 +97,12 @@ def test_the_mean_of_equal_pairs_is_each_of_them():
 
 
 def test_what_was_run_again_stands_beside_what_was_found_at_first(results, tmp_path):
-    assert report.again(results, report.findings(results)) == []
+    assert report.again(report.findings(results), report.repeated(results)) == []
     table = results.table("ablations")
     weaker = table.assign(**{name: table[name] + 0.3 * np.random.default_rng(1).normal(size=len(table))
                              for name, has in CELLS.items() if "DGR" in has.split()})
     Results(results.folder / report.AGAIN).add("ablations", [weaker], {}, 1)
-    texts = report.again(results, frame := report.findings(results))
+    texts = report.again(frame := report.findings(results), report.repeated(results))
     line = next(text for text in texts if text.startswith("DGR improves accuracy, over the whole"))
     assert "At first: holds" in line and "Again: does not hold" in line
     report.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")

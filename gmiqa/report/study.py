@@ -97,12 +97,15 @@ def reached(results: Results) -> list[str]:
 # -- in words
 
 
-def again(results: Results, frame: pd.DataFrame) -> list[str]:
-    """What became of the claims whose experiment was run once more, from the results in the folder `again`."""
-    second = findings(Results(results.folder / AGAIN))
-    first = {row["claim"]: row for row in records(frame)}
-    return [f"{row['claim']}. At first: {_short(first[row['claim']])}. Again: {_short(row)}."
-            for row in records(second[second["value"].notna()])]
+def repeated(results: Results) -> pd.DataFrame:
+    """The claims whose experiment was run once more, from the results in the folder `again`."""
+    return findings(Results(results.folder / AGAIN)).dropna(subset="value")
+
+
+def again(frame: pd.DataFrame, second: pd.DataFrame) -> list[str]:
+    """What became of the claims that were run once more."""
+    first = {row["claim"]: _short(row) for row in records(frame)}
+    return [f"{row['claim']}. At first: {first[row['claim']]}. Again: {_short(row)}." for row in records(second)]
 
 
 def _short(row: dict[str, Any]) -> str:
@@ -152,8 +155,8 @@ def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
     write_atomically(gallery / "findings.csv", frame.drop(columns="short").to_csv(index=False).encode())
     pictures = _figures(frame, results.folder)
     sure = " ".join([SURE.format(lost=_lost(frame)), *reached(results), SMALL])
-    twice, second = again(results, frame), findings(Results(results.folder / AGAIN)).dropna(subset="value")
-    frame["again"] = frame["claim"].map(second.set_index("claim")["outcome"])
+    second = repeated(results)
+    frame["again"], twice = frame["claim"].map(second.set_index("claim")["outcome"]), again(frame, second)
     write_atomically(page, _markdown(frame, pictures, page.parent, sure, twice).encode())
     write_atomically(gallery / "findings.html", _html(frame, pictures, sure, twice).encode())
     return frame
