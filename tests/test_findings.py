@@ -6,11 +6,13 @@ import pytest
 
 from gmiqa import cli
 from gmiqa.evaluate import compare
+from gmiqa.evaluate.claims import judged
 from gmiqa.evaluate.components import crossed, needed
 from gmiqa.experiments.ablation_rows import CELLS
 from gmiqa.experiments.study_unit import PICTURE
 from gmiqa.report import findings as of_run
 from gmiqa.report import study as report
+from gmiqa.report import study_page as page_of
 from gmiqa.runs.study import Results
 
 
@@ -50,15 +52,15 @@ def test_findings_hold_every_claim_once(results):
 
 def test_too_few_seeds_are_said_and_not_judged(results):
     row = next(r for r in of_run.records(report.findings(results)) if r["family"] == "MetaQAP")
-    assert row["outcome"] == "undecided" and row["value"] is None and "Fewer than three seeds" in report.sentence(row)
+    assert row["outcome"] == "undecided" and row["value"] is None and "Fewer than three seeds" in page_of.sentence(row)
 
 
 def test_the_page_is_made_of_the_table(results, tmp_path):
-    frame = report.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
+    frame = page_of.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
     page = (tmp_path / "docs/findings.md").read_text(encoding="utf-8")
     for row in of_run.records(frame[frame["outcome"] != "not run here"]):
-        assert (row["short"] if row["value"] is None else f"- {report.sentence(row)}") in page
-    assert report.summary(frame) in page and "(study.md)" in page
+        assert (row["short"] if row["value"] is None else f"- {page_of.sentence(row)}") in page
+    assert page_of.summary(frame) in page and "(study.md)" in page
     html = (tmp_path / "gallery/findings.html").read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") == page.count("![") and "http" not in html.replace("http://www.w3", "")
     kept = pd.read_csv(tmp_path / "gallery/findings.csv")
@@ -96,15 +98,42 @@ def test_the_mean_of_equal_pairs_is_each_of_them():
     assert opposite.delta == pytest.approx(0)
 
 
+def test_a_second_round_answers_what_the_first_left_undecided_and_nothing_else(results, tmp_path):
+    rng, table = np.random.default_rng(2), results.table("ablations")
+    target = table.index.get_level_values("target").to_numpy()
+    error = np.where(table.index.get_level_values("seed") % 2, 0.05, 0.6)
+    unsure = table.assign(V_only=target + error * rng.normal(size=len(target)))
+    worse = table.assign(V_only=target + 0.6 * rng.normal(size=len(target)))
+    second = Results(tmp_path / "study")
+    second.add("ablations", [unsure], {}, 1)
+    first = report.findings(second).set_index("claim")
+    Results(second.folder / report.SECOND).add("ablations", [worse.rename(lambda s: s + 100, level="seed")], {}, 1)
+    both = report.findings(second).set_index("claim")
+    asked = first[(first["outcome"] == "undecided") & first["value"].notna()].index
+    assert len(asked) and set(both.index[both["round"] == 2]) == set(asked)
+    decided = both[(both["round"] == 1) & both["value"].notna()]
+    assert len(decided) and (decided["outcome"] == first.loc[decided.index, "outcome"]).all()
+    edges = "The edges help the score beyond the nodes alone"
+    assert first.loc[edges, "outcome"] == "undecided" and both.loc[edges, "outcome"] == "holds"
+    row = next(r for r in of_run.records(both.reset_index()) if r["claim"] == edges)
+    assert row["planned"] == 24 and "-p seed=100" in row["command"] and row["before"].startswith("undecided")
+    assert "4 of 24 planned seeds of the second round" in (text := page_of.sentence(row)) and "At first: und" in text
+    page_of.write(second, tmp_path / "findings.md", tmp_path / "gallery")
+    assert page_of.ROUNDS in (tmp_path / "findings.md").read_text(encoding="utf-8")
+    alone = judged(pd.DataFrame([r for r in of_run.records(both.reset_index()) if r["round"] == 2])
+                   .assign(outcome=lambda f: f["nominal"]))
+    assert np.allclose(alone.set_index("claim")["p_holm"], both.loc[alone["claim"], "p_holm"])
+
+
 def test_what_was_run_again_stands_beside_what_was_found_at_first(results, tmp_path):
-    assert report.again(report.findings(results), report.repeated(results)) == []
+    assert page_of.again(report.findings(results), report.repeated(results)) == []
     table = results.table("ablations")
     weaker = table.assign(**{name: table[name] + 0.3 * np.random.default_rng(1).normal(size=len(table))
                              for name, has in CELLS.items() if "DGR" in has.split()})
     Results(results.folder / report.AGAIN).add("ablations", [weaker], {}, 1)
-    texts = report.again(frame := report.findings(results), report.repeated(results))
+    texts = page_of.again(frame := report.findings(results), report.repeated(results))
     line = next(text for text in texts if text.startswith("DGR improves accuracy, over the whole"))
     assert "At first: holds" in line and "Again: does not hold" in line
-    report.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
+    page_of.write(results, tmp_path / "docs/findings.md", tmp_path / "gallery")
     page = (tmp_path / "docs/findings.md").read_text(encoding="utf-8")
-    assert f"- {line}" in page and "## Run again" in page and report.summary(frame) in page
+    assert f"- {line}" in page and "## Run again" in page and page_of.summary(frame) in page

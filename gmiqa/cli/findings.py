@@ -14,7 +14,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gmiqa.report import study
+    from gmiqa.report import study, study_page
     from gmiqa.report.findings import records
     from gmiqa.runs.provenance import repository_root
     from gmiqa.runs.study import Results
@@ -22,10 +22,10 @@ def run(args: argparse.Namespace) -> int:
     if args.of is not None:
         for row in records(study.findings(Results(args.of))):
             if row["value"] is not None:
-                print(f"{row['outcome']}: {study.sentence(row)}")
+                print(f"{row['outcome']}: {study_page.sentence(row)}")
         return 0
     root = repository_root()
     gallery = root / "outputs" / "gallery"
-    frame = study.write(Results(gallery / "study"), root / "docs" / "findings.md", gallery)
-    print(f"{study.summary(frame)} See docs/findings.md")
+    frame = study_page.write(Results(gallery / "study"), root / "docs" / "findings.md", gallery)
+    print(f"{study_page.summary(frame)} See docs/findings.md")
     return 0

@@ -25,6 +25,7 @@ from gmiqa.experiments.graph_controls import OWN
 Answer = Callable[[pd.DataFrame, float], "Comparison | None"]
 CONTENTS, GROUPS, PAIRS = "contents", "groups of contents", "pairs of type and seed"
 LEAST = 3  # runs; fewer decide nothing
+SECOND_SEEDS = {"ablations": 24, "adaptation": 12, "metaqap": 24, "human": 24}  # planned for the second round
 TEN = adaptation.AT[-1]
 
 
