@@ -238,7 +238,9 @@ def test_a_claim_shows_its_interval_margin_and_what_was_counted(tmp_path):
     assert "– not run here" in other
     frame = findings.claims(findings.collect(run))
     assert str(frame["n"][0]) == "24" and frame["n"].dtype == "Int64"
-    assert "study" not in frame and {"p_holm", "family"} & set(findings.brief(frame)) == set()
+    shown = findings.brief(frame)
+    assert list(shown) == ["claim", "source", "outcome", "found here"] and shown["found here"][1] == ""
+    assert shown["found here"][0] == "SROCC +0.003 [\u22120.010 to 0.016], margin 0.020, n = 24 contents, 8 runs"
 
 
 def test_a_family_is_corrected_together_and_the_sentence_counts_what_is_left(tmp_path):

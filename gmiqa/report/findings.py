@@ -96,9 +96,10 @@ def claims(parts: list[Part], study: Path | None = None) -> Any:
 
 
 def brief(frame: Any) -> Any:
-    """Claims as a table to read: without the columns that no claim fills."""
-    empty = [c for c in frame if (frame[c].isna() | (frame[c].astype(object) == "")).all()]
-    return frame.drop(columns=[*empty, "nominal"], errors="ignore")
+    """Claims as a table to read: each with what was found in one line, and what the study says where it does."""
+    found = [evidence_text(row) if row["value"] is not None else "" for row in records(frame)]
+    return frame[["claim", "source", "outcome"]].assign(**{"found here": found}, **(
+        {"the study": frame["study"]} if "study" in frame else {}))
 
 
 def studied(path: Path) -> dict[str, str] | None:
