@@ -25,7 +25,11 @@ COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high
 COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only {}{} --to outputs/again"
 HUMAN = COMMAND.replace("params/study.yaml", "params/study.yaml params/folder.yaml") + (
     " -p dataset_path=SCORED -p csv=SCORED/scores.csv -p csv_group=group")
-ROUND_TWO = " -p seed=100 -p ablation_seeds=24 -p meta_seeds=12 -p qap_seeds=24"
+AUTHORS = {
+    "GMIQA": "gmiqa run params/paper.yaml params/pretrain_kadid10k.yaml params/{}.yaml -p pretrain_path=KADID10K "
+             "-p dataset_path=FOLDER -p data=PRISTINE",
+    "MetaQAP": "gmiqa run params/paper.yaml params/{}.yaml -p dataset_path=FOLDER -p data=PRISTINE --only 80"}
+ROUND_TWO = " -p seed=100 -p ablation_seeds=24 -p meta_seeds=12 -p qap_seeds=24 -p finetune_contents=124"
 SECOND, AGAIN = "second", "again"  # folders beside the tables
 MOST = 1000  # runs or contents beyond which "more" is no answer
 
@@ -89,10 +93,8 @@ def _elsewhere() -> list[dict[str, Any]]:
     rows = []
     for claim, method in claims:
         title = next(t for t in sorted(loaders, key=len, reverse=True) if t in claim)
-        only = " --only 80" if method == "MetaQAP" else ""
         rows.append({"claim": claim, "source": "paper", "outcome": NOT_RUN,
-                     "command": f"gmiqa run params/paper.yaml params/{loaders[title]}.yaml "
-                                f"-p dataset_path=FOLDER{only}"})
+                     "command": AUTHORS[method].format(loaders[title])})
     return rows
 
 

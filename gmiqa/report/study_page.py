@@ -104,19 +104,23 @@ INTRO = (
     "metric, margin and number of runs, was [written down before the first result](study.md). Scores are "
     "KADID-calibrated unless a claim says that they are people's own. The networks are small and trained for minutes, "
     "and the test pictures show contents that no training saw.")
-SURE = (
+READ = (
     "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
-    "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals allow for "
-    "seeds and contents as two samples. Within a family, p values are corrected by Holm's method; {lost}. "
-    "`findings.csv` beside the gallery has every number, and for each claim a command that repeats its experiment in "
-    "another folder (LEARN and TEST hold undistorted pictures, SCORED scored ones: see the page above); "
-    "when it has ended, `gmiqa findings --of` that folder prints the outcome. The experiments continue where they "
-    "stopped: `gmiqa study` trains the seeds that are not there yet.")
+    "different metrics fit on one axis; in the grey band a difference is too small to matter.")
+SURE = (
+    "Intervals allow for seeds and contents as two samples. Within a family, p values are corrected by Holm's method; "
+    "{lost}.")
+REPEAT = (
+    "`findings.csv` in the gallery has every number, and for each claim a command that repeats its experiment in "
+    "another folder; `gmiqa findings --of` that folder then prints the outcome. [The study](study.md#how-it-is-run) "
+    "says what LEARN, TEST and SCORED are. `gmiqa study` trains the seeds that are not there yet.")
 TWICE = (
     "The same commands, from the page alone, on another kind of processor. It rounds otherwise, and a training makes a "
     "large difference of a small one: the same seed becomes another network there. So this tells as much as new seeds "
     "do. Holm's correction is over the claims that were run again.")
-AWAY = "These claims need their authors' pictures. FOLDER is that folder."
+AWAY = (
+    "These claims need their authors' pictures. FOLDER holds those, KADID10K the data set of that name, and PRISTINE "
+    "undistorted pictures.")
 TITLE, IN_MARGINS = "What holds of two published methods", "differences with intervals, in margins"
 SECONDLY = " of the second round"
 ROUNDS = (
@@ -143,8 +147,9 @@ def sections(frame: pd.DataFrame, pictures: dict[str, Path], twice: list[str], r
     if twice:
         parts.append(Section("Run again", TWICE, None, twice))
     away = [f"{row['claim']}: `{row['command']}`" for row in by_outcome[NOT_RUN]]
-    sure = [SURE.format(lost=_lost(frame)), *([ROUNDS] if frame["round"].eq(2).any() else []), *reach, SMALL]
-    return [*parts, Section("How sure", " ".join(sure)),
+    rounds = [ROUNDS] if frame["round"].eq(2).any() else []
+    sure = [READ, SURE.format(lost=_lost(frame)), *rounds, *reach, SMALL, REPEAT]
+    return [*parts, Section("How sure", "", None, sure),
             Section("Not run here", AWAY, None, away)]
 
 
@@ -152,7 +157,7 @@ def _items(rows: list[dict[str, Any]]) -> list[str]:
     """A sentence for each claim; those without results share one."""
     waiting = [row["short"] for row in rows if row["value"] is None]
     texts = [sentence(row) for row in rows if row["value"] is not None]
-    return texts + ([f"Fewer than three seeds so far, which decide nothing: {'; '.join(waiting)}."] if waiting else [])
+    return texts + ([f"Without three seeds so far, and so not judged: {'; '.join(waiting)}."] if waiting else [])
 
 
 def _lost(frame: pd.DataFrame) -> str:
