@@ -5,7 +5,7 @@ import torch
 from test_pretraining import Toy, everything, tiny
 
 from gmiqa.experiments import graph_controls
-from gmiqa.experiments.graph_controls import ALONE, EDGES, MEAN, SUM, changed, controls, gains, graphs_of
+from gmiqa.experiments.graph_controls import ALONE, EDGES, MEAN, SUM, _read, changed, controls, gains, graphs_of
 from gmiqa.experiments.graph_probe import all_nodes, edge_variance, probe, refit_level_branch, watch
 from gmiqa_core import training
 from gmiqa_core.batch import Batch
@@ -69,6 +69,18 @@ def test_controls_hold_every_arm_on_every_group(measured):
     assert set(units["score"].index) >= {EDGES[0], MEAN} and table["value"].notna().all()
     answers = gains(table)
     assert set(answers["n"]) == {3} and not (answers["against"] == EDGES[0]).any()
+
+
+def test_without_edges_a_code_is_the_mean_of_single_codes(measured):
+    """So a linear classifier names what added log-probabilities name, and the study asks only one of the two."""
+    model, _, V, table = measured
+    members = torch.arange(len(V))[:32].view(4, 8)
+    with torch.no_grad():
+        mean = model.type_code(V[:, None])[members].mean(1)
+        without, trained = (_read(model, V[members], arm, 0)[0] for arm in (EDGES[1], EDGES[0]))
+    assert torch.allclose(without, mean, atol=1e-5) and not torch.allclose(trained, mean, atol=1e-5)
+    types = table.query("outcome == 'type'").pivot_table(index="unit", columns="arm", values="value")
+    assert types[SUM].tolist() == pytest.approx(types[EDGES[1]].tolist())
 
 
 def test_groups_share_no_content_and_their_graphs_hold_one_type(measured):
