@@ -109,7 +109,8 @@ def test_questions_have_the_words_of_the_notebooks():
                   "The meta-learner raises SROCC over the best base network"):
         assert claim in text and claim in [q.claim for q in QUESTIONS]
     assert len({q.claim for q in QUESTIONS}) == len(QUESTIONS)
-    assert sum(claim in q.claim for q in QUESTIONS for claim in graph_controls.CLAIMS.values()) == 4  # one is another in other words
+    asked = sum(claim in q.claim for q in QUESTIONS for claim in graph_controls.CLAIMS.values())
+    assert asked == len(graph_controls.CLAIMS) - 1, "one is another in other words"
 
 
 def test_the_page_written_before_names_every_margin_and_family():
