@@ -178,7 +178,7 @@ def _markdown(summary: str, parts: list[Section], beside: Path) -> str:
 
 
 def _html(summary: str, parts: list[Section]) -> str:
-    made = [f'<header class="top"><h1>{TITLE}</h1><p>{escape(summary)}</p></header><main><p>{_spans(INTRO)}</p>']
+    made = [f'<header class="top"><h1>{TITLE}</h1><p>{escape(summary)}</p><p>{_spans(INTRO)}</p></header><main>']
     for part in parts:
         text = f"<p>{_spans(part.text)}</p>" if part.text else ""
         image = "" if part.picture is None else (
