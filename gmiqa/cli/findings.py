@@ -26,6 +26,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     root = repository_root()
     gallery = root / "outputs" / "gallery"
-    frame = study_page.write(Results(gallery / "study"), root / "docs" / "findings.md", gallery)
+    frame = study_page.write(Results(root / "outputs" / "findings"), root / "docs" / "findings.md", gallery)
     print(f"{study_page.summary(frame)} See docs/findings.md")
     return 0

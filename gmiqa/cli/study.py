@@ -21,7 +21,7 @@ def add(subparsers: Any) -> None:
                         "(default: all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread, side by side")
     parser.add_argument("--until", type=float, default=0, metavar="S", help="stop after so many seconds")
-    parser.add_argument("--to", type=Path, default=Path("outputs/gallery/study"), metavar="FOLDER",
+    parser.add_argument("--to", type=Path, default=Path("outputs/findings"), metavar="FOLDER",
                         help="results folder (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("outputs/study"), metavar="FOLDER",
                         help="folder of the trainings (default: %(default)s)")

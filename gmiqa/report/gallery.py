@@ -16,7 +16,7 @@ from gmiqa_core.errors import UserError
 
 LIMIT = 10 * 2**20  # bytes, all of it
 WIDTH = 1000  # of a picture, in pixels
-STUDY = ("study", "findings.csv", "findings.html")
+STUDY = ("findings.csv", "findings.html")
 # The gallery may show only pictures that anyone may publish: the embedded ones.
 EMBEDDED = {"data": "embedded", "test_data": "", "dataset": "synthetic", "pictures": ""}
 
@@ -66,11 +66,9 @@ def make(run: Path, to: Path) -> tuple[int, int]:
 
 
 def _keep(old: Path, fresh: Path) -> None:
-    """The study's results and findings, which no run remakes."""
+    """What the study found, which no run remakes."""
     for name in STUDY:
-        if (old / name).is_dir():
-            shutil.copytree(old / name, fresh / name)
-        elif (old / name).is_file():
+        if (old / name).is_file():
             shutil.copy2(old / name, fresh / name)
 
 

@@ -100,7 +100,7 @@ def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
 
 
 INTRO = (
-    "This page is written by `gmiqa findings` from the tables in `outputs/gallery/study`. What was asked, with its "
+    "This page is written by `gmiqa findings` from the tables in `outputs/findings`. What was asked, with its "
     "metric, margin and number of runs, was [written down before the first result](study.md). Scores are "
     "KADID-calibrated unless a claim says that they are people's own. The networks are small and trained for minutes, "
     "and the test pictures show contents that no training saw.")

@@ -1,6 +1,6 @@
 """Units of the study, each in a process with one thread, into a few small tables that stay in the repository.
 
-    results = Results(Path("outputs/gallery/study"))
+    results = Results(Path("outputs/findings"))
     run(p, ["ablations"], results, jobs=2, until=600)
 
 A unit that is finished lies in the work folder at once, and in the results' table when the run ends; neither is done
