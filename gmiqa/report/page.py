@@ -128,7 +128,8 @@ def _claim(row: dict[str, Any], anchors: dict[tuple[str, str], str], study: bool
               f'<td data-label="claimed by the">{"paper" if row["source"] == "paper" else "project"}</td>']
     if study:
         cells.append(f'<td data-label="the study">{escape(row["study"] or "")}</td>')
-    cells.append(f'<td data-label="see"><a href="#{anchor}">{escape(row["evidence"] or row["stage"]).replace("_", "_<wbr>")}</a></td>')
+    where = escape(row["evidence"] or row["stage"]).replace("_", "_<wbr>")
+    cells.append(f'<td data-label="see"><a href="#{anchor}">{where}</a></td>')
     return f'<tr>{"".join(cells)}</tr>'
 
 
