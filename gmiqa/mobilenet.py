@@ -34,7 +34,7 @@ class MobileNetV2(nn.Module):
         path = Path(file).expanduser()
         if not path.is_file():
             raise UserError(f"'{file}' is not a file; expected MobileNetV2's weights: torchvision's .pth or an .npz of "
-                            "8-bit numbers, see gmiqa/mobilenet.py")
+                            "8-bit numbers, see docs/metaqap.md")
         self.turned = path.suffix == ".npz"
         model = mobilenet_v2(weights=None, num_classes=1001 if self.turned else 1000)
         try:

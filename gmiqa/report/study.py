@@ -29,7 +29,8 @@ AUTHORS = {
     "GMIQA": "gmiqa run params/paper.yaml params/pretrain_kadid10k.yaml params/{}.yaml -p pretrain_path=KADID10K "
              "-p dataset_path=FOLDER -p data=PRISTINE",
     "MetaQAP": "gmiqa run params/paper.yaml params/{}.yaml -p dataset_path=FOLDER -p data=PRISTINE --only 80"}
-ROUND_TWO = " -p seed=100 -p ablation_seeds=24 -p meta_seeds=12 -p qap_seeds=24 -p finetune_contents=124"
+ROUND_TWO = (" -p seed=100 -p ablation_seeds={ablations} -p meta_seeds={adaptation} -p qap_seeds={metaqap} "
+             "-p finetune_contents=124").format(**SECOND_SEEDS)
 SECOND, AGAIN = "second", "again"  # folders beside the tables
 MOST = 1000  # runs or contents beyond which "more" is no answer
 
@@ -59,7 +60,7 @@ def _asked_anew(first: pd.DataFrame, second: Results) -> pd.DataFrame:
     if not rows:
         return first
     anew = judged(pd.DataFrame(rows)).set_index("claim")
-    anew = anew.assign(round=2, before=[brief(undecided.loc[claim]) for claim in anew.index])
+    anew = anew.assign(round=2, before=[outcome_text(undecided.loc[claim]) for claim in anew.index])
     return pd.concat([first.set_index("claim").drop(index=anew.index), anew]).loc[first["claim"]].reset_index()
 
 
@@ -114,7 +115,7 @@ def reached(results: Results) -> list[str]:
     return lines
 
 
-def brief(row: Any) -> str:
+def outcome_text(row: Any) -> str:
     """An outcome with its difference and seeds in a few words."""
     alone = f" (alone: {row['nominal']})" if row["nominal"] != row["outcome"] else ""
     return f"{row['outcome']}{alone}, {signed(row)}, {int(row['runs'])} seeds"

@@ -15,7 +15,7 @@ import pandas as pd
 from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED
 from gmiqa.report import executed as pages
 from gmiqa.report.findings import records
-from gmiqa.report.study import MOST, brief, findings, reached, repeated, signed
+from gmiqa.report.study import MOST, findings, outcome_text, reached, repeated, signed
 from gmiqa.runs.provenance import write_atomically
 from gmiqa.runs.study import Results
 
@@ -30,8 +30,8 @@ WORDS = {HOLDS: ("holds", "hold"), FAILS: ("does not hold", "do not hold"),
 
 def again(frame: pd.DataFrame, second: pd.DataFrame) -> list[str]:
     """What became of the claims that were run once more."""
-    first = {row["claim"]: row["before"] or brief(row) for row in records(frame.dropna(subset="value"))}
-    return [f"{row['claim']}. At first: {first.get(row['claim'], 'not judged')}. Again: {brief(row)}."
+    first = {row["claim"]: row["before"] or outcome_text(row) for row in records(frame.dropna(subset="value"))}
+    return [f"{row['claim']}. At first: {first.get(row['claim'], 'not judged')}. Again: {outcome_text(row)}."
             for row in records(second)]
 
 
