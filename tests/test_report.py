@@ -15,6 +15,7 @@ from gmiqa.report import executed as pages
 from gmiqa.report import findings
 from gmiqa.report.page import build
 from gmiqa.runs import provenance
+from gmiqa.runs.saved_table import number, save_table
 from gmiqa.runs.stage import Stage
 from gmiqa.settings import load
 
@@ -104,7 +105,7 @@ def test_counted_uses_the_words_of_one_and_of_many():
                                          (-0.284, "\u22120.284"),
                                          ("0.2 s", "0.2 s"), (1.0, "1.000")])
 def test_numbers_are_short_and_right(value, text):
-    assert pages.number(value) == text
+    assert number(value) == text
 
 
 def test_an_executed_notebook_becomes_a_page_with_its_title(tmp_path):
@@ -131,6 +132,24 @@ def test_a_page_shows_the_parameters_once_as_the_first_cell_prints_them(tmp_path
         cell("stage = open_stage(NAME)", "other", printed="  level  4  -p\n")]), tmp_path / "a.ipynb")
     text = pages.notebook_page(tmp_path / "a.ipynb", tmp_path / "a.html").read_text(encoding="utf-8")
     assert "level  4  -p" in text and "declared" not in text and "# Parameters" not in text and text.count("level") == 1
+
+
+def test_of_progress_a_page_keeps_the_end():
+    import nbformat
+    lines = ("… maml 9/60 (15 %), 6 s so far, 36 s left\n", "maml  step 10/60  loss 3\n", "kept\n",
+             "maml  step 60/60  loss 1\n", "… maml 60/60 (100 %), took 19 s\n")
+    outputs = [nbformat.v4.new_output("stream", text=line) for line in lines]
+    calm = pages.calm(outputs)
+    assert [output.text for output in calm] == ["kept\nmaml  step 60/60  loss 1\n… maml 60/60 (100 %), took 19 s\n"]
+    assert pages.calm([nbformat.v4.new_output("stream", text=lines[0])]) == []
+
+
+def test_a_table_in_a_notebook_has_one_row_of_headings(tmp_path):
+    frame = pd.DataFrame({"share": [0.123456, 72.5921], "n": [5, 12345]}, index=pd.Index(["a", "b"], name="picture"))
+    (path,), _, shown = save_table(frame, tmp_path, "t", "A table")
+    text = shown.to_html()
+    assert path.read_text().splitlines()[0] == "picture,share,n" and text.split("</thead>")[0].count("<tr>") == 1
+    assert re.findall(r'class="data[^>]*>([^<]*)<', text) == ["0.123", "5", "72.6", "12\u2009345"]
 
 
 def test_every_formula_of_the_notebooks_can_be_set_without_a_network():

@@ -37,7 +37,8 @@ def interval_texts(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_scores(overall: pd.DataFrame, per_type: pd.DataFrame, title: str) -> dict[str, tables.Table]:
-    """Tables 1 to 4, and one for another data set with reported numbers, by name; what was not run stays blank.
+    """Tables 1 to 4, and one for another data set with reported numbers, by name. What was not run stays blank, and a
+    table that would be all blank is left out.
 
     overall, per_type: rows of protocols.scores. title: the data set's name in the papers.
     """
@@ -46,7 +47,7 @@ def of_scores(overall: pd.DataFrame, per_type: pd.DataFrame, title: str) -> dict
     made = {f"table_{number}": tables.paper_table(number, tidy if number < 3 else single) for number in (1, 2, 3, 4)}
     if title in DATASETS.values() and title not in TESTED:
         made["table_dataset"] = tables.overall(tidy, [title], f"{title}: reported, and run here.{tables.run_on(tidy)}")
-    return made
+    return {name: table for name, table in made.items() if table.frame.notna().any(axis=None)}
 
 
 def of_cost(modules: pd.DataFrame, milliseconds: dict[str, float], size: int) -> tables.Table:

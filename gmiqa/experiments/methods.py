@@ -51,7 +51,7 @@ class OnSynthetic:
 
     def __str__(self) -> str:
         counts = self.test.facts.groupby("part")["content"].nunique()
-        parts = ", ".join(f"{n} {part}" for part, n in counts.items())
+        parts = ", ".join(f"{part} {n}" for part, n in counts.items())
         return (f"{len(self.test)} test pictures of unseen contents ({parts}); baselines learn from {len(self.learn)} "
                 f"pictures of {self.learn.facts['content'].nunique()} other contents")
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gmiqa.report import formulas
+from gmiqa.runs.progress import MARK
 from gmiqa.runs.provenance import repository_root
+from gmiqa.runs.saved_table import number
 
 PARAMETERS = {"parameters", "injected-parameters"}  # the tags of papermill's cells
+OVERTAKEN = re.compile(rf"{MARK}.* so far,|.*  step (\d+)/(?!\1 )\d+  ")  # lines of Progress and of a training
 LARGE = 250_000  # bytes above which a picture in a page is compressed
 OPEN_FOR_PRINT = ("addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))")
 
@@ -55,25 +58,6 @@ def smaller(png: bytes) -> tuple[bytes, str]:
     return (buffer.getvalue(), "webp") if buffer.tell() < len(png) else (png, "png")
 
 
-def number(value: Any) -> str:
-    """A value as a reader wants it: three decimals below ten, fewer above, and a true minus sign."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    return _digits(value).replace("-", "\u2212")
-
-
-def _digits(value: float) -> str:
-    if isinstance(value, int) or (abs(value) < 1e15 and value == int(value) and abs(value) >= 10):
-        return f"{int(value):,}".replace(",", "\u2009")
-    if value == 0:
-        return "0"
-    if abs(value) < 5e-4 or abs(value) >= 1e6:
-        return f"{value:.2g}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
 def table(frame: Any, index: int = 0, caption: str = "", kind: str = "") -> str:
     """A DataFrame whose first ``index`` columns are row headings; numbers are aligned to the right."""
     import pandas as pd
@@ -106,13 +90,17 @@ def first_words(notebook: Path) -> tuple[str, str]:
 def notebook_page(notebook: Path, to: Path) -> Path:
     """An executed notebook as a page in the report's look, widgets left out, pictures recompressed.
 
-    The cells that set parameters are left out as well: the first cell prints all of them, with their sources.
+    The cells that set parameters are left out as well: the first cell shows all of them, with their sources. Of a
+    training's progress only the end is left.
     """
     import nbformat
     from nbconvert import HTMLExporter  # imported late: it takes a second
 
     shown = formulas.drawn(nbformat.read(notebook, 4))
     shown.cells = [cell for cell in shown.cells if not PARAMETERS & set(cell.metadata.get("tags", []))]
+    for cell in shown.cells:
+        if cell.cell_type == "code":
+            cell.outputs = calm(cell.outputs)
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
     body = re.sub(r'data:image/png;base64,([A-Za-z0-9+/=\s]+)', _recompressed, body)
     body = re.sub(r'<script type="application/vnd\.jupyter\.widget.*?</script>', "", body, flags=re.S)
@@ -120,6 +108,22 @@ def notebook_page(notebook: Path, to: Path) -> Path:
     title, _ = first_words(notebook)
     to.write_text(page(title, f'<main class="notebook">{body}</main>'), encoding="utf-8")
     return to
+
+
+def calm(outputs: list[Any]) -> list[Any]:
+    """The outputs of a cell without lines of progress that a later one overtook; printed pieces in a row become one."""
+    kept: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            text = "".join(line for line in output.text.splitlines(True) if not OVERTAKEN.match(line))
+            last = kept[-1] if kept else None
+            if last is not None and last.output_type == "stream" and last.name == output.name:
+                last.text += text
+                continue
+            output.text = text
+        if output.output_type != "stream" or output.text.strip():
+            kept.append(output)
+    return kept
 
 
 def _recompressed(match: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from gmiqa.report import executed as pages
 from gmiqa.runs import provenance
 from gmiqa.runs.order import LAST, NEEDS
 from gmiqa.runs.plan import shown
+from gmiqa.runs.saved_table import number
 
 # What the first screen shows: the first of these that exist. Names are patterns; the words say what a number is.
 PICTURES: tuple[tuple[str, str, str], ...] = (
@@ -124,8 +125,8 @@ def evidence_text(row: dict[str, Any]) -> str:
     """A claim's value, interval, margin and count in one line."""
     interval, margin, count = interval_text(row), row.get("margin"), count_text(row)
     return ", ".join(text for text in (
-        pages.number(row["value"]) + (f" [{interval}]" if interval else ""),
-        f"margin {pages.number(margin)}" if margin is not None else "", f"n = {count}" if count else "") if text)
+        number(row["value"]) + (f" [{interval}]" if interval else ""),
+        f"margin {number(margin)}" if margin is not None else "", f"n = {count}" if count else "") if text)
 
 
 def count_text(row: dict[str, Any]) -> str:
@@ -133,7 +134,7 @@ def count_text(row: dict[str, Any]) -> str:
     if row["n"] is None:
         return ""
     runs = f", {int(row['runs'])} runs" if (row.get("runs") or 1) > 1 else ""
-    return f"{pages.number(int(row['n']))} {row.get('unit') or ''}".rstrip() + runs
+    return f"{number(int(row['n']))} {row.get('unit') or ''}".rstrip() + runs
 
 
 def _key(claim: str) -> str:
@@ -161,7 +162,7 @@ def sentence(parts: list[Part]) -> str:
     if headline:
         _, entry, words = headline[0]
         texts.append(f"{words.rstrip('.')} {value(entry)}"
-                     + (f" (n = {pages.number(entry['n'])})" if entry["n"] is not None else ""))
+                     + (f" (n = {number(entry['n'])})" if entry["n"] is not None else ""))
     if outcomes:
         texts.append(f"of {len(outcomes)} claims {counted(outcomes)}")
     if missing:
@@ -172,26 +173,26 @@ def sentence(parts: list[Part]) -> str:
 
 def value(entry: dict[str, Any]) -> str:
     interval = interval_text(entry)
-    return (f"{pages.number(entry['value'])}{' ' + entry['unit'] if entry['unit'] else ''}"
+    return (f"{number(entry['value'])}{' ' + entry['unit'] if entry['unit'] else ''}"
             + (f" [{interval}]" if interval else ""))
 
 
 def interval_text(entry: dict[str, Any]) -> str:
     if entry["low"] is None or entry["high"] is None:
         return ""
-    return f"{pages.number(entry['low'])} to {pages.number(entry['high'])}"
+    return f"{number(entry['low'])} to {number(entry['high'])}"
 
 
 def results(run: Path, file: Any = sys.stdout) -> None:
     """The numbers of all finished stages, and where the report is."""
     rows = []
     for name in NEEDS:
-        for number in (provenance.record(run / name) or {}).get("numbers", []):
-            value, low, high = number["value"], number["low"], number["high"]
+        for entry in (provenance.record(run / name) or {}).get("numbers", []):
+            value, low, high = entry["value"], entry["low"], entry["high"]
             text = f"{value:.3f}" if isinstance(value, float) else str(value)
             text += f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
-            text += f" {number['unit']}" if number["unit"] else ""
-            rows.append((name, number["name"], text, "" if number["n"] is None else f"n = {number['n']}"))
+            text += f" {entry['unit']}" if entry["unit"] else ""
+            rows.append((name, entry["name"], text, "" if entry["n"] is None else f"n = {entry['n']}"))
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=file)

@@ -31,6 +31,7 @@ from gmiqa.report.findings import (
 from gmiqa.runs import provenance
 from gmiqa.runs.order import LAST
 from gmiqa.runs.progress import duration
+from gmiqa.runs.saved_table import number
 
 SIGNS = {"holds": ("✓", "holds"), "does not hold": ("✗", "fails"), "no difference": ("=", "same"),
          "undecided": ("~", "open"), "not run here": ("–", "open")}
@@ -72,10 +73,10 @@ def _first_screen(run: Path, parts: list[Part], text: str) -> str:
     items = []
     for part, entry, words in pick(parts, "numbers", NUMBERS, 3):
         interval = interval_text(entry)
-        count = f"n = {pages.number(entry['n'])}" if entry["n"] is not None else "n not stated"
+        count = f"n = {number(entry['n'])}" if entry["n"] is not None else "n not stated"
         unit = f" {escape(entry['unit'])}" if entry["unit"] else ""
         items.append(f'<div><dt><a href="#{part.name}">{escape(words)}</a></dt><dd>'
-                     f'<span class="value">{escape(pages.number(entry["value"]))}{unit}</span> <span class="range">'
+                     f'<span class="value">{escape(number(entry["value"]))}{unit}</span> <span class="range">'
                      f"{interval + ', ' if interval else ''}{count}</span></dd></div>")
     return (f'<header class="top"><p class="eyebrow">{escape(eyebrow)}</p><div class="hero"><h1>{escape(text)}</h1>'
             f'{image}<dl class="numbers">{"".join(items)}</dl></div></header>')
@@ -120,10 +121,10 @@ def _claim(row: dict[str, Any], anchors: dict[tuple[str, str], str], study: bool
         holm = (f'<br><span class="small">{row["nominal"]} alone; p = {row["p_holm"]:.2g} among '
                 f'{families[row["family"]]} claims</span>')
     cells = [f'<td>{escape(row["claim"])}</td>', f'<td class="outcome {kind}">{sign} {row["outcome"]}{holm}</td>',
-             f'<td data-label="ours">{escape(pages.number(row["value"]))}'
+             f'<td data-label="ours">{escape(number(row["value"]))}'
              + (f' <span class="small range">[{interval}]</span>' if interval else "") + "</td>"]
     if margins:
-        cells.append(f'<td class="n" data-label="margin">{pages.number(row["margin"])}</td>')
+        cells.append(f'<td class="n" data-label="margin">{number(row["margin"])}</td>')
     cells += [f'<td data-label="n =">{escape(count_text(row))}</td>',
               f'<td data-label="claimed by the">{"paper" if row["source"] == "paper" else "project"}</td>']
     if study:
@@ -153,7 +154,7 @@ def _stage(part: Part) -> str:
             f"seed {part.record['seed']}"]
     body = [f'<section id="{part.name}">{head}{question}<ul class="meta">{"".join(f"<li>{m}</li>" for m in meta)}</ul>']
     facts = [f'<li id="{part.name}-{e["name"]}"><b>{escape(value(e))}</b>'
-             + (f' <span class="small">n = {pages.number(e["n"])}</span>' if e["n"] is not None else "")
+             + (f' <span class="small">n = {number(e["n"])}</span>' if e["n"] is not None else "")
              + f" {escape(e['text'] or e['name'])}</li>" for e in part.entries("numbers")]
     body.append(f'<ul class="facts">{"".join(facts)}</ul>' if facts else "")
     for figure in part.entries("figures"):

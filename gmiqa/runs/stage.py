@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,24 @@ def open_stage(name: str, namespace: Mapping[str, Any]) -> Stage:
         settings.source[parameter] = chain.get("sources", {}).get(parameter, source)
     stage = Stage(name, settings, chain)
     print(f"{name}, seed {stage.seed}, on {stage.device} ({stage.device_name}), {counted(stage.threads, 'thread')}")
-    print("\n".join("  " + line for line in settings.lines()))
+    _show(settings)
     if others := sorted(set(values) - set(own)):
         print(f"  left aside, as other notebooks' parameters: {', '.join(others)}")
     return stage
+
+
+def _show(settings: Settings) -> None:
+    """Every parameter and its source; in a notebook folded, those that were set in sight."""
+    text = "\n".join("  " + line for line in settings.lines())
+    if not in_kernel():
+        print(text)
+        return
+    from IPython.display import display
+
+    chosen = [f"{name}: {value}" for name, value in settings.plain().items() if settings.source[name] != "default"]
+    head = escape(f"{len(settings.plain())} parameters, {len(chosen)} set: {', '.join(chosen) or 'none'}")
+    folded = f"<details><summary>{head}</summary><pre>{escape(text)}</pre></details>"
+    display({"text/plain": text, "text/html": folded}, raw=True)
 
 
 class Stage:
