@@ -72,7 +72,7 @@ def test_controls_hold_every_arm_on_every_group(measured):
 
 
 def test_without_edges_a_code_is_the_mean_of_single_codes(measured):
-    """So a linear classifier names what added log-probabilities name, and the study asks only one of the two."""
+    """So a linear classifier names what added log-probabilities name, and only one of the two is claimed."""
     model, _, V, table = measured
     members = torch.arange(len(V))[:32].view(4, 8)
     with torch.no_grad():

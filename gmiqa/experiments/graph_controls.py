@@ -32,8 +32,8 @@ from gmiqa_core.network import GMIQA
 EDGES = ("as trained", "none (A = I)", "all equal", "shuffled")
 SUM, ALONE = "sum of single log-probabilities", "each picture alone"
 OWN, MEAN, V_ALONE, V_AND_OWN = "as trained", "e_ii at its mean", "ridge on V", "ridge on V and e_ii"
+# Nothing is claimed against added log-probabilities: it would be the claim about edges once more (docs/study.md).
 CLAIMS = {
-    ("type", SUM): "A graph's code names its type better than its pictures' log-probabilities added up",
     ("type", EDGES[1]): "Edges make the type of a graph easier to name",
     ("level", ALONE): "A picture's severity is estimated better in its graph than alone",
     ("severity", ALONE): "A graph's mean severity is estimated better than by its pictures' own levels",
