@@ -9,7 +9,7 @@ from gmiqa.data import images
 from gmiqa.data.distortions import TYPES
 from gmiqa.score import Score, Scorer
 from gmiqa.widgets import distortion_explorer, folder_ranking, parts, score_picture, side_by_side
-from gmiqa.widgets.examples import examples
+from gmiqa.widgets.examples import examples, spoiled_corner
 from gmiqa_core import network
 from gmiqa_core.errors import UserError
 
@@ -159,6 +159,11 @@ def test_a_long_ranking_shows_its_ends(scorer):
 
 def test_examples_are_embedded_or_a_folders_first(tmp_path):
     pictures = examples()
+    ((name, spoiled),) = spoiled_corner().items()
+    whole, (height, width) = pictures["astronaut"], spoiled.shape[1:]
+    changed = (spoiled != whole).any(0)
+    assert name == "astronaut, noisy corner" and changed[height // 2 :, width // 2 :].float().mean() > 0.9
+    assert not changed[: height // 2].any() and not changed[:, : width // 2].any()
     assert len(pictures) == 14 and list(pictures)[:2] == ["astronaut", "astronaut, Gaussian blur 5"]
     images.write(pictures["coffee"], tmp_path / "a.png")
     assert list(examples(str(tmp_path))) == ["a.png"]

@@ -33,8 +33,22 @@ def examples(folder: str = "", seed: int = 0) -> dict[str, Tensor]:
         return {path.name: images.read(path, 1024) for path in paths}
     pictures = {}
     for name, photograph in embedded.photographs().items():
-        type, level = DISTORTED[name]
         pictures[name] = photograph
-        x = distort(images.to_float(photograph)[None], type, level, seed)[0]
-        pictures[f"{name}, {TYPES[type_id(type) - 1].title} {level}"] = (x * 255).round().to(torch.uint8)
+        title, worse = _distorted(photograph, *DISTORTED[name], seed)
+        pictures[f"{name}, {title}"] = worse
     return pictures
+
+
+def spoiled_corner(seed: int = 0) -> dict[str, Tensor]:
+    """One photograph whose lower right corner alone has noise, so that there is a place to find."""
+    picture = embedded.photographs()["astronaut"].clone()
+    _, worse = _distorted(picture, "white_noise", 5, seed)
+    corner = (slice(None), *(slice(side // 2, None) for side in picture.shape[1:]))
+    picture[corner] = worse[corner]
+    return {"astronaut, noisy corner": picture}
+
+
+def _distorted(picture: Tensor, type: str, level: int, seed: int) -> tuple[str, Tensor]:
+    """Type and level in words, and the picture with it."""
+    x = distort(images.to_float(picture)[None], type, level, seed)[0]
+    return f"{TYPES[type_id(type) - 1].title} {level}", (x * 255).round().to(torch.uint8)
