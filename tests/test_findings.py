@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from gmiqa import cli
-from gmiqa.evaluate import compare
+from gmiqa.evaluate import compare, paired
 from gmiqa.evaluate.claims import judged
 from gmiqa.evaluate.components import crossed, needed
 from gmiqa.experiments.ablation_rows import CELLS
+from gmiqa.experiments.questions import PAIRS, QUESTIONS
 from gmiqa.experiments.study_unit import PICTURE
 from gmiqa.report import findings as of_run
 from gmiqa.report import study as report
@@ -80,6 +81,17 @@ def test_runs_needed_decide_and_one_less_does_not():
     assert then.p() < 0.05 <= before.p()
     same = estimate.parts.estimate(estimate.value, 4, 24)
     assert same.error == pytest.approx(estimate.error, rel=1e-6) and same.df == pytest.approx(estimate.df, rel=1e-6)
+
+
+def test_nobody_is_told_to_find_more_types_than_there_are():
+    adapted = next(q for q in QUESTIONS if q.unit == PAIRS)
+    rng = np.random.default_rng(5)
+    values = 0.03 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.2, (1, 25)) + rng.normal(0, 0.02, (3, 25))
+    answer = paired(values, "rmse", over="pairs of type and seed", margin=0.05)
+    assert needed(answer.estimate, 0.05)[1] > 25, "more types would decide it"
+    row = report._row(adapted, answer) | {"nominal": "undecided", "before": "", "again": None}
+    told = page_of.sentence({key: None if value != value else value for key, value in row.items()})
+    assert "no other types" in told and "would decide it" not in told
 
 
 def test_findings_of_another_folder_are_printed(results, capsys):

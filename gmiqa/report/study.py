@@ -16,7 +16,7 @@ from gmiqa.evaluate import paper_tables, srocc
 from gmiqa.evaluate.claims import NOT_RUN, UNDECIDED, judged, verdict
 from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
-from gmiqa.experiments.questions import QUESTIONS, SECOND_SEEDS, Question, answers
+from gmiqa.experiments.questions import PAIRS, QUESTIONS, SECOND_SEEDS, Question, answers
 from gmiqa.runs.study import Results
 
 COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "margin", "n", "unit", "runs",
@@ -76,7 +76,7 @@ def _row(q: Question, answer: Any, more: str = "") -> dict[str, Any]:
     runs, contents = needed(answer.estimate, q.margin, MOST) if answer.outcome == UNDECIDED else (None, None)
     return row | {"value": q.in_favour(answer.delta), "low": low, "high": high, "n": answer.n, "runs": answer.runs,
                   "p": answer.p, "outcome": verdict(answer.outcome, q.wanted), "runs_needed": runs,
-                  "contents_needed": contents}
+                  "contents_needed": contents if q.unit != PAIRS else None}  # there are no more than 25 types
 
 
 def _command(experiment: str, more: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED
+from gmiqa.experiments.questions import PAIRS
 from gmiqa.report import executed as pages
 from gmiqa.report.findings import records
 from gmiqa.report.study import MOST, findings, outcome_text, reached, repeated, signed
@@ -55,6 +56,8 @@ def _more(row: dict[str, Any]) -> str:
     """How many runs or contents would decide a claim, if its difference stayed what it is."""
     parts = [f"{int(row[name])} {word}" for name, word in (("runs_needed", "seeds"), ("contents_needed", row["unit"]))
              if row[name] is not None]
+    if not parts and row["unit"] == PAIRS:
+        return f"Not even {MOST} seeds would decide a difference of this size, and there are no other types."
     if not parts:
         return f"Neither {MOST} seeds nor {MOST} contents alone would decide a difference of this size."
     return f"If the difference stayed what it is, {' or '.join(parts)} would decide it."
