@@ -120,6 +120,7 @@ def worst(pictures: list[np.ndarray], captions: list[str], columns: int = 4) -> 
             ax.set_axis_off()
         for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
             ax.imshow(picture)
+            ax.set_anchor("SW")  # captions stand in line
             ax.text(0, -0.03, caption, transform=ax.transAxes, va="top", fontsize=8.5, linespacing=1.35)
     return figure
 
