@@ -255,8 +255,8 @@ def test_pseudo_values_of_a_mean_are_the_contents_means():
     mean = agreement.Metric("mean", "mean", lambda W, x, y: (W * x).sum(1) / W.sum(1), scale=np.asarray)
     value, pseudo = pseudo_values(mean, x, y, left_out(np.repeat(np.arange(12), 5), 12))
     assert value == pytest.approx(x.mean()) and pseudo == pytest.approx(x.reshape(12, 5).mean(1))
-    blocks = left_out(np.arange(1000), 1000, seed=1)
-    assert len(blocks) == 201 and (blocks[1:].sum(1) == 995).all() and (blocks[1:].sum(0) == 199).all()
+    blocks = left_out(np.arange(5000), 5000, seed=1)
+    assert len(blocks) == 1001 and (blocks[1:].sum(1) == 4995).all() and (blocks[1:].sum(0) == 999).all()
 
 
 @pytest.mark.parametrize("size", list(statistics.SIZES.values())[1:])
@@ -283,6 +283,21 @@ def test_splits_that_share_pictures_have_a_wider_interval_than_samples():
     found = over_splits(values, errors, 40)
     assert found.error == pytest.approx(values.std(ddof=1) * np.sqrt(1 / 5 + 0.25)) and found.df == 4
     assert over_splits(values[:2], errors[:2], 40).error == pytest.approx(0.03)
+
+
+def test_a_family_without_differences_seldom_has_one():
+    """However many of its claims rightly end as no difference."""
+    import pandas as pd
+
+    from gmiqa.evaluate import Comparison, claims
+    from gmiqa.evaluate.components import Estimate
+    rng, found = np.random.default_rng(0), []
+    for _ in range(400):
+        answers = [Comparison.of(Estimate(v, 0.005, 50.0), "srocc", 24, "contents", 0.02)
+                   for v in rng.normal(0, 0.005, 12)]
+        frame = pd.DataFrame([answer.as_claim() for answer in answers]).assign(family="one")
+        found.append(claims.judged(frame)["outcome"].isin(["holds", "does not hold"]).any())
+    assert np.mean(found) < 0.09
 
 
 def test_holm_is_that_of_the_textbook_and_takes_back_what_it_does_not_carry():

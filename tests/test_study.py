@@ -106,7 +106,7 @@ def test_questions_have_the_words_of_the_notebooks():
                   "A meta-trained network adapts to unseen types better than the mean of their labels does",
                   "Quality-aware pre-training raises SROCC over the same start without it",
                   "The quality-aware loss raises SROCC over the squared error",
-                  "The meta-learner raises SROCC over the best base network"):
+                  "The stack raises SROCC over its best member"):
         assert claim in text and claim in [q.claim for q in QUESTIONS]
     assert len({q.claim for q in QUESTIONS}) == len(QUESTIONS)
     asked = sum(claim in q.claim for q in QUESTIONS for claim in graph_controls.CLAIMS.values())

@@ -99,14 +99,16 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """Registered claims after Holm within each family: a claim that is not decided there becomes undecided.
 
     Reads the columns outcome, p and family; adds p_holm (NaN outside a family) and nominal, the outcome before. A claim
-    is decided by one of two tests, for a difference or for none larger than the margin. At most one of their null
-    hypotheses can be true, so one p value for each claim keeps the family's error at 5 %.
+    is decided by one of two tests, for a difference or for none larger than the margin, and p is that of its own test.
+    Each kind of test is corrected by itself, over all claims of the family: the other kind counts with p = 1. So a
+    family errs in 5 % of all cases in what it calls a difference, and in 5 % in what it calls none.
     """
     result = frame.assign(nominal=frame["outcome"], p_holm=np.nan)
     p = pd.to_numeric(frame["p"], errors="coerce")
     for family in frame["family"].fillna("").unique():
         rows = frame.index[(frame["family"] == family) & p.notna()] if family else []
-        if len(rows):
-            result.loc[rows, "p_holm"] = holm(p[rows])
+        alike = frame.loc[rows, "outcome"] == SAME
+        for kind in (alike, ~alike) if len(rows) else ():
+            result.loc[rows[kind], "p_holm"] = holm(p[rows].where(kind, 1.0))[kind]
     lost = result["outcome"].isin(DECIDED) & (result["p_holm"] > 1 - LEVEL)
     return result.assign(outcome=result["outcome"].mask(lost, UNDECIDED))

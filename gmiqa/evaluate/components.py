@@ -23,7 +23,7 @@ from scipy import special
 from gmiqa.evaluate.agreement import CELLS, Array, Metric
 from gmiqa.evaluate.claims import LEVEL
 
-BLOCKS = 200  # units left out one by one up to here; more are left out in this many blocks
+BLOCKS = 1000  # units left out one by one up to here; more are left out in this many blocks
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,18 @@ def crossed(table: Array) -> Estimate:
     return Estimate(mean, variance**0.5, max(1.0, variance**2 / spread), parts)
 
 
-def needed(estimate: Estimate, margin: float, most: int = 1000, level: float = LEVEL) -> tuple[int | None, int | None]:
+def needed(estimate: Estimate, margin: float, most: int = 1000, errors: tuple[float, float] = (1 - LEVEL, 1 - LEVEL)
+           ) -> tuple[int | None, int | None]:
     """(runs, contents) that would decide an estimate whose value stays what it is, the other number staying too, and
-    everything above R = C = `most` counting as never (None). Decided: the interval leaves out zero, or the value lies
-    within the margin by two one-sided tests."""
+    everything above R = C = `most` counting as never (None). Decided: the value differs from zero, or lies within the
+    margin by two one-sided tests, each with its own error of the two."""
     parts = estimate.parts
     if parts is None:
         return None, None
 
     def decided(R: int, C: int) -> bool:
         then = parts.estimate(estimate.value, R, C)
-        return then.p() < 1 - level or (abs(estimate.value) < margin and then.p_within(margin) < 1 - level)
+        return then.p() < errors[0] or (abs(estimate.value) < margin and then.p_within(margin) < errors[1])
 
     runs = next((R for R in range(parts.R, most + 1) if decided(R, parts.C)), None)
     return runs, next((C for C in range(parts.C, most + 1) if decided(parts.R, C)), None)

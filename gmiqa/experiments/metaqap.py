@@ -200,7 +200,7 @@ class Stacked:
     def methods(self, pictures: Pictures) -> dict[str, np.ndarray]:
         """The stack, what it is made of, and the stack without each of its parts, on other pictures."""
         table = self.folded.predict(pictures)
-        return {"stack": self.stack.predict(table), "without the meta-learner (mean)": table.mean(axis=1).to_numpy(),
+        return {"stack": self.stack.predict(table), "mean of the members": table.mean(axis=1).to_numpy(),
                 "without the quality-aware loss": self.without_loss.predict(self.plain.predict(pictures)),
                 **{name: table[name].to_numpy() for name in table}}
 

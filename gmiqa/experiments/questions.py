@@ -205,10 +205,10 @@ def _metaqap() -> list[Question]:
                      "paper", runs=8, answer=partial(_srocc, aware, aware + squared)),
             question("The quality-aware loss raises SROCC over the squared error from a random start",
                      "QA loss, random start", "ours", runs=8, answer=partial(_srocc, random, random + squared)),
-            stack("The meta-learner raises SROCC over the best base network", "stack over its best member", "paper",
+            stack("The stack raises SROCC over its best member", "stack over its best member", "paper",
                   answer=partial(_srocc, metaqap.STACK, metaqap.BEST)),
-            stack("The meta-learner raises SROCC over the mean of its base networks", "stack over the members' mean",
-                  "ours", answer=partial(_srocc, metaqap.STACK, metaqap.MEAN))]
+            stack("The stack raises SROCC over the mean of its members", "stack over the members' mean", "ours",
+                  answer=partial(_srocc, metaqap.STACK, metaqap.MEAN))]
 
 
 def _rivals() -> list[Question]:

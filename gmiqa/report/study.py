@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from gmiqa.evaluate import paper_tables, srocc
-from gmiqa.evaluate.claims import NOT_RUN, UNDECIDED, judged, verdict
+from gmiqa.evaluate.claims import FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED, judged, narrower, p_text, verdict
 from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
-from gmiqa.experiments.questions import PAIRS, QUESTIONS, SECOND_SEEDS, Question, answers
+from gmiqa.experiments.questions import QUESTIONS, SECOND_SEEDS, Question, answers
 from gmiqa.runs.study import Results
 
-COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "margin", "n", "unit", "runs",
+COLUMNS = ("claim", "short", "source", "family", "metric", "value", "low", "high", "low_90", "high_90", "margin", "n",
+           "unit", "runs",
            "planned", "outcome", "p", "p_holm", "nominal", "runs_needed", "contents_needed", "round", "before",
            "command")
 COMMAND = "gmiqa study params/study.yaml -p data=LEARN -p test_data=TEST --only {}{} --to outputs/again"
@@ -32,12 +33,16 @@ AUTHORS = {
 ROUND_TWO = (" -p seed=100 -p ablation_seeds={ablations} -p meta_seeds={adaptation} -p qap_seeds={metaqap} "
              "-p finetune_contents=124").format(**SECOND_SEEDS)
 SECOND, AGAIN = "second", "again"  # folders beside the tables
+WITH_PREDICTIONS = {
+    "ablations": "rows of the ablation", "metaqap": "arms of MetaQAP", "stack": "parts of the stack",
+    "human": "arms of MetaQAP on human scores", "human_stack": "parts of the stack on human scores",
+    "rivals": "rivals, GMIQA among them,"}
 MOST = 1000  # runs or contents beyond which "more" is no answer
 
 
 def findings(results: Results) -> pd.DataFrame:
     """A row for each claim, after Holm's correction within its family: columns COLUMNS."""
-    frame = judged(pd.DataFrame([_row(*pair) for pair in _answered(results)])).assign(round=1, before=None)
+    frame = _judged([_row(*pair) for pair in _answered(results)]).assign(round=1, before=None)
     frame = _asked_anew(frame, Results(results.folder / SECOND))
     frame = pd.concat([frame, pd.DataFrame(_elsewhere())], ignore_index=True)[list(COLUMNS)]
     return frame.astype({"round": "Int64"})
@@ -59,9 +64,22 @@ def _asked_anew(first: pd.DataFrame, second: Results) -> pd.DataFrame:
             for q, answer in _answered(second) if answer is not None and q.claim in undecided.index]
     if not rows:
         return first
-    anew = judged(pd.DataFrame(rows)).set_index("claim")
+    anew = _judged(rows).set_index("claim")
     anew = anew.assign(round=2, before=[outcome_text(undecided.loc[claim]) for claim in anew.index])
     return pd.concat([first.set_index("claim").drop(index=anew.index), anew]).loc[first["claim"]].reset_index()
+
+
+def _judged(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows after Holm's correction, and what would decide the undecided after it."""
+    frame = judged(pd.DataFrame(rows))
+    for row in frame[(frame["outcome"] == UNDECIDED) & frame["p"].notna()].itertuples():
+        family = frame[(frame["family"] == row.family) & frame["p"].notna()]
+        left = [len(family) - family["outcome"].isin(kind).sum() for kind in ((HOLDS, FAILS), (SAME,))]
+        runs, contents = needed(row.estimate, row.margin, MOST, (0.05 / left[0], 0.05 / left[1]))
+        # where n counts no columns of the table there are no more of them, as with types of distortion
+        more = contents if row.estimate.parts and row.estimate.parts.C == row.n else None
+        frame.loc[row.Index, ["runs_needed", "contents_needed"]] = runs, more
+    return frame
 
 
 def _row(q: Question, answer: Any, more: str = "") -> dict[str, Any]:
@@ -69,14 +87,15 @@ def _row(q: Question, answer: Any, more: str = "") -> dict[str, Any]:
                            "metric": q.metric, "margin": q.margin, "unit": q.unit, "planned": q.runs,
                            "command": _command(q.experiment, more),
                            "outcome": UNDECIDED, "p": np.nan}
-    empty = dict.fromkeys(("value", "low", "high", "n", "runs", "runs_needed", "contents_needed"), np.nan)
+    row |= dict.fromkeys(("value", "low", "high", "low_90", "high_90", "n", "runs", "runs_needed", "contents_needed"),
+                         np.nan) | {"estimate": None}
     if answer is None:
-        return row | empty
+        return row
     low, high = sorted((q.in_favour(answer.low), q.in_favour(answer.high)))
-    runs, contents = needed(answer.estimate, q.margin, MOST) if answer.outcome == UNDECIDED else (None, None)
-    return row | {"value": q.in_favour(answer.delta), "low": low, "high": high, "n": answer.n, "runs": answer.runs,
-                  "p": answer.p, "outcome": verdict(answer.outcome, q.wanted), "runs_needed": runs,
-                  "contents_needed": contents if q.unit != PAIRS else None}  # there are no more than 25 types
+    low_90, high_90 = narrower(low, high, answer.df)
+    return row | {"value": q.in_favour(answer.delta), "low": low, "high": high, "low_90": low_90, "high_90": high_90,
+                  "n": answer.n, "runs": answer.runs, "p": answer.p, "outcome": verdict(answer.outcome, q.wanted),
+                  "estimate": answer.estimate}
 
 
 def _command(experiment: str, more: str) -> str:
@@ -102,17 +121,33 @@ def _elsewhere() -> list[dict[str, Any]]:
 def reached(results: Results) -> list[str]:
     """What the arms of each experiment with predictions reach: how good networks of this size are."""
     lines = []
-    for name, title in (("ablations", "rows of the ablation"), ("metaqap", "arms of MetaQAP"),
-                        ("stack", "parts of the stack"), ("human", "arms of MetaQAP on human scores"),
-                        ("human_stack", "parts of the stack on human scores"), ("rivals", "rivals, GMIQA among them,")):
+    for name, title in WITH_PREDICTIONS.items():
         table = results.table(name)
-        values = {arm: np.mean([srocc(part[arm], part.index.get_level_values("target")) for _, part in
-                                table[[arm]].dropna().groupby("seed")]) for arm in table}
+        values = {arm: _of_seeds(table[arm]).mean() for arm in table}
         if values:
             low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
             lines.append(f"The {len(values)} {title} reach an SROCC of {values[low]:.2f} ({low}) to {values[high]:.2f} "
                          f"({high}), averaged over seeds.")
+    if labels := results.record().get("rivals", {}).get("parameters"):
+        lines.append(f"Support vector machines on features learn from {labels['evaluate_labels']} labelled pictures, "
+                     f"and GMIQA beside them from {labels['finetune_labels']} others, after its pre-trainings.")
     return lines
+
+
+def likeness(results: Results) -> float:
+    """How the SROCC of seeds correlates with that of the same seeds when they were run again, within the arms."""
+    pairs = []
+    for name in WITH_PREDICTIONS:
+        first, second = results.table(name), Results(results.folder / AGAIN).table(name)
+        for arm in first.columns.intersection(second.columns):
+            both = pd.DataFrame([_of_seeds(first[arm]), _of_seeds(second[arm])]).dropna(axis=1)
+            pairs.append(both.sub(both.mean(axis=1), axis=0).to_numpy())
+    return float(np.corrcoef(np.hstack(pairs))[0, 1]) if pairs else np.nan
+
+
+def _of_seeds(predictions: pd.Series) -> pd.Series:
+    """The SROCC of each seed."""
+    return predictions.dropna().groupby("seed").apply(lambda of: srocc(of, of.index.get_level_values("target")))
 
 
 def outcome_text(row: Any) -> str:
@@ -122,4 +157,9 @@ def outcome_text(row: Any) -> str:
 
 
 def signed(row: Any) -> str:
-    return f"{row['value']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f}, margin {row['margin']:g})"
+    """A difference with the interval that decides it, its margin, and p after Holm's correction where that decided."""
+    width, low, high = (90, "low_90", "high_90") if row["outcome"] == SAME else (95, "low", "high")
+    p = row["p"] if pd.isna(row["p_holm"]) else row["p_holm"]
+    decided = f", {p_text(p)}" if row["outcome"] != UNDECIDED else ""
+    return (f"{row['value']:+.3f} ({width} % interval {row[low]:+.3f} to {row[high]:+.3f}, margin {row['margin']:g}"
+            f"{decided})")

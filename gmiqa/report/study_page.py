@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 
 from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED
-from gmiqa.experiments.questions import PAIRS
 from gmiqa.report import executed as pages
 from gmiqa.report.findings import records
-from gmiqa.report.study import MOST, findings, outcome_text, reached, repeated, signed
+from gmiqa.report.study import MOST, findings, likeness, outcome_text, reached, repeated, signed
 from gmiqa.runs.provenance import write_atomically
 from gmiqa.runs.study import Results
 
@@ -45,21 +44,21 @@ def sentence(row: dict[str, Any]) -> str:
     text += f", {int(row['n'])} {row['unit']}, {int(row['runs'])}{of} seeds{SECONDLY if row['before'] else ''}."
     if row["outcome"] == UNDECIDED and row["nominal"] in DECIDED:
         text += f" By itself it would be decided ({row['nominal']}); after Holm's correction it is not."
-    elif row["outcome"] == UNDECIDED:
+    if row["outcome"] == UNDECIDED:
         text += f" {_more(row)}"
+    elif row["outcome"] != SAME and abs(row["value"]) < row["margin"]:
+        text += " So small a difference would not matter."
     text += f" At first: {row['before']}." if row["before"] else ""
     elsewhere = row.get("again") if not row["before"] else None
     return text + (f" Run again, it ended as {elsewhere}." if elsewhere not in (None, row["outcome"]) else "")
 
 
 def _more(row: dict[str, Any]) -> str:
-    """How many runs or contents would decide a claim, if its difference stayed what it is."""
+    """How many runs or contents would decide a claim after Holm's correction, if its difference stayed what it is."""
     parts = [f"{int(row[name])} {word}" for name, word in (("runs_needed", "seeds"), ("contents_needed", row["unit"]))
              if row[name] is not None]
-    if not parts and row["unit"] == PAIRS:
-        return f"Not even {MOST} seeds would decide a difference of this size, and there are no other types."
     if not parts:
-        return f"Neither {MOST} seeds nor {MOST} contents alone would decide a difference of this size."
+        return f"Not even {MOST} seeds would decide a difference of this size."
     return f"If the difference stayed what it is, {' or '.join(parts)} would decide it."
 
 
@@ -77,7 +76,8 @@ def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
     write_atomically(gallery / "findings.csv", frame.drop(columns="short").to_csv(index=False).encode())
     pictures, second = _figures(frame, results.folder), repeated(results)
     frame["again"] = frame["claim"].map(second.set_index("claim")["outcome"])
-    parts = sections(frame, pictures, again(frame, second), reached(results))
+    twice = Section("Run again", TWICE.format(alike=likeness(results)), None, again(frame, second))
+    parts = sections(frame, pictures, twice, reached(results))
     write_atomically(page, _markdown(summary(frame), parts, page.parent).encode())
     write_atomically(gallery / "findings.html", _html(summary(frame), parts).encode())
     return frame
@@ -94,6 +94,7 @@ def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
     for outcome in TITLES:
         rows = frame[(frame["outcome"] == outcome) & frame["value"].notna()]
         if len(rows):
+            rows = rows.assign(low=rows["low_90"], high=rows["high_90"]) if outcome == SAME else rows
             figure = in_margins(rows)
             svg, png = save(figure, folder, outcome.replace(" ", "_"))
             svg.unlink()
@@ -104,31 +105,35 @@ def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
 
 INTRO = (
     "This page is written by `gmiqa findings` from the tables in `outputs/findings`. What was asked, with its "
-    "metric, margin and number of runs, was [written down before the first result](study.md). Scores are "
-    "KADID-calibrated unless a claim says that they are people's own. The networks are small and trained for minutes, "
-    "and the test pictures show contents that no training saw.")
+    "metric, margin and number of runs, was [written down before the first result](study.md); what was changed later, "
+    "and why, stands there too. Scores are KADID-calibrated unless a claim says that they are people's own. The "
+    "networks are small and trained for minutes, and the test pictures show contents that no training saw.")
 READ = (
     "A difference is given so that more than 0 speaks for the claim. Figures give it in margins, so that claims of "
-    "different metrics fit on one axis; in the grey band a difference is too small to matter.")
+    "different metrics fit on one axis; in the grey band a difference is too small to matter. Intervals are of 95 %; "
+    "under \"no difference\" they are of 90 %, which is what two one-sided tests at 5 % ask for.")
 SURE = (
-    "Intervals allow for seeds and contents as two samples. Within a family, p values are corrected by Holm's method; "
-    "{lost}.")
+    "Intervals allow for seeds and test contents (types, in adaptation) as two samples. The training pictures, and the "
+    "folds of types, are the same for all seeds of a round, so they are not allowed for. Within a family, p values are "
+    "corrected by Holm's method, those of differences and those of \"no difference\" each by themselves; {lost}.")
 REPEAT = (
     "`findings.csv` in the gallery has every number, and for each claim a command that repeats its experiment in "
     "another folder; `gmiqa findings --of` that folder then prints the outcome. [The study](study.md#how-it-is-run) "
     "says what LEARN, TEST and SCORED are. `gmiqa study` trains the seeds that are not there yet.")
 TWICE = (
     "The same commands, from the page alone, on another kind of processor. It rounds otherwise, and a training makes a "
-    "large difference of a small one: the same seed becomes another network there. So this tells as much as new seeds "
-    "do. Holm's correction is over the claims that were run again.")
+    "large difference of a small one: the same seed becomes another network there. But starts, draws and pictures are "
+    "the same, and within an arm the SROCC of the seeds correlates at {alike:.2f} with that of the first time. So this "
+    "tells less than new seeds do. Holm's correction is over the claims that were run again.")
 AWAY = (
     "These claims need their authors' pictures. FOLDER holds those, KADID10K the data set of that name, and PRISTINE "
     "undistorted pictures.")
 TITLE, IN_MARGINS = "What holds of two published methods", "differences with intervals, in margins"
 SECONDLY = " of the second round"
 ROUNDS = (
-    "Some claims that the first round of experiments left undecided were asked again in a second, with other seeds and "
-    "on more contents; their answers come from that round alone.")
+    "Some claims that the first round of experiments left undecided were asked again in a second, with other seeds; "
+    "their answers come from that round alone. Contents are more there and partly the same, scenes with human scores "
+    "and types are the same. Each round errs in 5 % of all cases, so both together may err in 10 %.")
 SMALL = "What holds, or fails, in networks of this size need not do so after a hundred times as many steps."
 
 
@@ -142,13 +147,12 @@ class Section:
     items: Sequence[str] = ()
 
 
-def sections(frame: pd.DataFrame, pictures: dict[str, Path], twice: list[str], reach: list[str]) -> list[Section]:
+def sections(frame: pd.DataFrame, pictures: dict[str, Path], twice: Section, reach: list[str]) -> list[Section]:
     """What the page says after its summary."""
     by_outcome = {outcome: records(frame[frame["outcome"] == outcome]) for outcome in (*TITLES, NOT_RUN)}
     parts = [Section(title, "", pictures.get(outcome), _items(by_outcome[outcome]))
              for outcome, title in TITLES.items() if by_outcome[outcome]]
-    if twice:
-        parts.append(Section("Run again", TWICE, None, twice))
+    parts += [twice] if twice.items else []
     away = [f"{row['claim']}: `{row['command']}`" for row in by_outcome[NOT_RUN]]
     rounds = [ROUNDS] if frame["round"].eq(2).any() else []
     sure = [READ, SURE.format(lost=_lost(frame)), *rounds, *reach, SMALL, REPEAT]
