@@ -29,6 +29,7 @@ from gmiqa.targets import target as target
 from gmiqa_core import finetuning, meta_learning, network, pretraining
 from gmiqa_core.meta_learning import MetaLearner, MetaObjective, PlainObjective
 from gmiqa_core.network import GMIQA, QualityRegressor
+from gmiqa_core.prediction import as_tuned
 from gmiqa_core.pretraining import GraphObjective
 from gmiqa_core.training import History, Report
 
@@ -226,7 +227,8 @@ def fine_tune(p: Any, model: GMIQA, scored: TargetSet, folder: Path, seed: int, 
     model = with_graph(model, p.finetune_graph)
     # worker processes have cards of their own
     data = scored.train.on(next(model.parameters()).device) if p.workers == 1 else scored.train
-    evaluate = Validation(scored.validation, p.finetune_batch) if scored.validation is not None else None
+    evaluate = None if scored.validation is None else Validation(
+        scored.validation, p.finetune_batch, as_tuned(facts(p)))
     how = finetuning.ScoreTraining(
         loss=p.finetune_loss, batch=p.finetune_batch, crop=p.finetune_crop, turn=p.turn_crops,
         lr_backbone=p.finetune_lr_backbone, lr_head=p.finetune_lr_head, share=p.synthetic_share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,15 +95,16 @@ def metaqap_target(p: Any, pristine: References) -> TargetSet:
 
 @dataclass(frozen=True)
 class Validation:
-    """SROCC, RMSE and likelihood on pictures held out of the training part."""
+    """SROCC, RMSE and likelihood on pictures held out of the training part, seen as the tests see theirs."""
 
     pictures: Pictures
     batch: int
+    seen: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, model: GMIQA) -> dict[str, float]:
         from scipy.stats import spearmanr
 
-        scores = predict(model, self.pictures.pictures, batch=self.batch)
+        scores = predict(model, self.pictures.pictures, batch=self.batch, **self.seen)
         quality, spread = self.pictures.quality.numpy(), self.pictures.spread.numpy()
         error = quality - scores.mu
         nll = np.mean((error**2 + spread**2) / (2 * scores.sigma**2) + np.log(scores.sigma))

@@ -113,7 +113,7 @@ def test_a_main_effect_is_the_mean_over_the_pairs_that_differ_in_it(p, bench):
     made = {name: np.stack([truth + (0.02 if "Meta" in has else 0.6) * rng.normal(size=len(truth)) for _ in range(3)])
             for name, has in ablations.CELLS.items()}
     effects = ablations.main_effects(made, bench, p, 0.02)
-    assert effects["Meta"].delta > 0.2 > abs(effects["SC"].delta)
+    assert effects["Meta"].delta > 0.2 > abs(effects["SC"].delta) and effects["Meta"].runs == 3, "the pairs are no runs"
 
 
 def test_every_type_comes_once_per_content_with_levels_in_turn(contents):

@@ -285,6 +285,23 @@ def test_splits_that_share_pictures_have_a_wider_interval_than_samples():
     assert over_splits(values[:2], errors[:2], 40).error == pytest.approx(0.03)
 
 
+def test_fewer_than_three_trainings_decide_no_claim():
+    found = ev.paired(np.array([0.2, 0.21, 0.19, 0.2]), over="contents", margin=0.02)
+    assert found.outcome == "better" and found.as_claim()["outcome"] == found.as_claim(runs=2)["outcome"] == "undecided"
+    assert found.as_claim(runs=3)["outcome"] == "holds" and found.as_claim("worse", 3)["outcome"] == "does not hold"
+
+
+def test_a_picture_without_a_scene_stands_for_itself():
+    import pandas as pd
+
+    from gmiqa.evaluate import protocols
+    frame = pd.DataFrame({"id": ["a", "b", "c", "d"], "reference": "", "group": ["x", "x", "", None]})
+    labels = protocols.units(frame)
+    assert labels[0] == labels[1] and len(set(labels)) == 3
+    assert protocols.units(frame.assign(group="")) is None
+    assert list(protocols.independent(frame.assign(group=""))) == list(frame["id"])
+
+
 def test_a_family_without_differences_seldom_has_one():
     """However many of its claims rightly end as no difference."""
     import pandas as pd
@@ -295,7 +312,7 @@ def test_a_family_without_differences_seldom_has_one():
     for _ in range(400):
         answers = [Comparison.of(Estimate(v, 0.005, 50.0), "srocc", 24, "contents", 0.02)
                    for v in rng.normal(0, 0.005, 12)]
-        frame = pd.DataFrame([answer.as_claim() for answer in answers]).assign(family="one")
+        frame = pd.DataFrame([answer.as_claim(runs=3) for answer in answers]).assign(family="one")
         found.append(claims.judged(frame)["outcome"].isin(["holds", "does not hold"]).any())
     assert np.mean(found) < 0.09
 

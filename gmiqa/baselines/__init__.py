@@ -10,7 +10,7 @@ from gmiqa_core.errors import UserError, did_you_mean
 
 NAMES = ("mean", "file_size", "brightness", "sharpness", "niqe", "brisque_svr", "nss_svr", "cnniqa", "resnet")
 FOREIGN = ("image-quality-ai", "capturetrust")  # packages to install for a comparison
-COMMON = ("max_side", "cache", "seed", "device")
+COMMON = ("max_side", "cache", "seed", "device", "pristine")
 
 __all__ = ["FOREIGN", "NAMES", "Baseline", "make", "matrix"]
 
@@ -19,7 +19,8 @@ def make(name: str, **options: Any) -> Baseline:
     """A new baseline by name, one of NAMES, FOREIGN or "pyiqa:METRIC"; options that it does not know are refused.
 
     These options may be given to every method, and those that do not use them ignore them: max_side (longer pictures
-    are shrunk first), cache (folder for features), seed, device. Learned methods take steps, too.
+    are shrunk first), cache (folder for features), seed, device, pristine (pictures that NIQE learns from). Learned
+    methods take steps, too.
     """
     if name.startswith("pyiqa:"):
         from gmiqa.baselines.foreign import Pyiqa

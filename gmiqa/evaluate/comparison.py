@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from gmiqa.evaluate.agreement import METRICS, Array, Metric
-from gmiqa.evaluate.claims import SAME, narrower, p_text, verdict, words
+from gmiqa.evaluate.claims import BETTER, SAME, UNDECIDED, narrower, p_text, verdict, words
 from gmiqa.evaluate.claims import outcome as outcome_of
 from gmiqa.evaluate.components import Estimate, complete, crossed, left_out, pseudo_values
 from gmiqa.evaluate.intervals import by_name, pairs, undefined, units, vector
 from gmiqa_core.errors import UserError
 
 NAN = float("nan")
+LEAST_RUNS = 3  # trainings that decide anything about a way to train
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,16 @@ class Comparison:
         margin = f", margin {self.margin:g}" if self.margin is not None else ""
         return f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {p_text(self.p)}{margin}"
 
-    def as_claim(self, wanted: str = "better") -> dict[str, Any]:
-        """What stage.claim asks for, where the claim is that a is `wanted`: value, outcome, n, unit, interval, p."""
-        return {"value": f"{METRICS[self.metric].title} {self.delta:+.3f}", "outcome": verdict(self.outcome, wanted),
-                "n": self.n, "unit": self.over, "runs": self.runs, "low": self.low, "high": self.high, "p": self.p,
-                "margin": self.margin}  # fmt: skip
+    def as_claim(self, wanted: str = BETTER, runs: int | None = None) -> dict[str, Any]:
+        """What stage.claim asks for, where the claim is that a is `wanted`: value, outcome, n, unit, interval, p.
+
+        runs: trainings behind it, where the comparison does not know them. Fewer than three decide no claim about a
+        way to train, however many pictures they are tested on.
+        """
+        runs = self.runs if runs is None else runs
+        outcome = verdict(self.outcome, wanted) if runs >= LEAST_RUNS else UNDECIDED
+        return {"value": f"{METRICS[self.metric].title} {self.delta:+.3f}", "outcome": outcome, "n": self.n,
+                "unit": self.over, "runs": runs, "low": self.low, "high": self.high, "p": self.p, "margin": self.margin}
 
 
 def compare(

@@ -107,15 +107,24 @@ def run(make: Callable[[], Any], folds: Iterable[Fold], method: str) -> pd.DataF
 
 
 def units(frame: pd.DataFrame) -> np.ndarray | None:
-    """The labels to resample by: reference, else group, else none (single pictures)."""
+    """The labels to resample by: reference, else group, else none (single pictures). A picture without a label stands
+    for itself."""
     column = _unit_column(frame)
-    return frame[column].to_numpy() if column else None
+    if not column:
+        return None
+    labels, names = frame[column].fillna("").astype(str), frame["id"] if "id" in frame else frame.index.to_series()
+    return labels.where(labels.ne(""), "alone: " + names.astype(str)).to_numpy()
+
+
+def independent(frame: pd.DataFrame) -> np.ndarray:
+    """What pictures that are not independent share: their reference or scene, else each is on its own."""
+    labels = units(frame)
+    return frame["id"].astype(str).to_numpy() if labels is None else labels
 
 
 def _unit_column(frame: pd.DataFrame) -> str:
-    filled = (c for c in ("reference", "group") if c in frame and frame[c].notna().all()
-              and frame[c].astype(str).ne("").all())  # fmt: skip
-    return next(filled, "")
+    some = (c for c in ("reference", "group") if c in frame and frame[c].fillna("").astype(str).ne("").any())
+    return next(some, "")
 
 
 def scores(
@@ -169,4 +178,5 @@ def compared(
     mean = over_splits(np.array([c.delta for c in each]), errors, each[0].df)
     note = "; ".join(dict.fromkeys(c.note for c in each if c.note))
     over = f"{word} in each of {len(each)} splits"
-    return Comparison.of(mean, metric, int(np.median([c.n for c in each])), over, note=note, margin=margin)
+    return Comparison.of(mean, metric, int(np.median([c.n for c in each])), over, note=note, margin=margin,
+                         runs=len(each))

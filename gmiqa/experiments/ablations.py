@@ -21,6 +21,7 @@ from gmiqa import recipes
 from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Pool, RecordPool
 from gmiqa.evaluate.comparison import compare, repeated
+from gmiqa.evaluate.protocols import independent
 from gmiqa.experiments.ablation_rows import CELLS, FACTORS, FOLDER, Row
 from gmiqa.experiments.ablation_rows import CLAIMS as CLAIMS
 from gmiqa.experiments.ablation_rows import ROWS as ROWS
@@ -68,12 +69,7 @@ class Bench:
 
     @property
     def content(self) -> np.ndarray:
-        """What pictures that are not independent share: their reference or scene, else each is on its own."""
-        facts = self.test.facts
-        for name in ("reference", "group"):
-            if name in facts and facts[name].astype(str).ne("").all():
-                return facts[name].astype(str).to_numpy()
-        return facts["id"].astype(str).to_numpy()
+        return independent(self.test.facts)
 
     @property
     def target(self) -> np.ndarray:
@@ -192,8 +188,8 @@ def main_effects(predictions: dict[str, np.ndarray], shared: Bench, p: Settings,
         others = [name for name, has in CELLS.items() if factor not in has.split()]
         partner = {name: next(m for m, has in CELLS.items() if set(has.split()) == {*CELLS[name].split(), factor})
                    for name in others}
-        having = np.concatenate([predictions[partner[name]] for name in others])
-        lacking = np.concatenate([predictions[name] for name in others])
+        having = np.stack([predictions[partner[name]] for name in others])  # seeds are runs, the four pairs are not
+        lacking = np.stack([predictions[name] for name in others])
         effects[factor] = compare(having, lacking, shared.target, "srocc", shared.content, p.bootstrap, p.seed,
                                   margin=margin)
     return effects

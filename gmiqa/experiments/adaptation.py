@@ -28,7 +28,6 @@ from gmiqa_core.errors import UserError
 from gmiqa_core.meta_learning import MetaLearner
 
 AT = (0, 1, 3, 5, 10)  # inner steps after which a curve is measured; the last one is judged
-SEEDS = 3  # fewer decide nothing
 CONTENTS = 12  # at most so many pristine pictures to label, and as many to score
 OTHERS = 3  # types on which rates are chosen
 LABELS = 10  # labelled pictures of an episode on which rates are chosen

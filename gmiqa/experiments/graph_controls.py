@@ -6,9 +6,9 @@ its judgments of single pictures.
     gains(table)                                                 # paired differences, over groups of contents
 
 Controls leave the network as it is and change its edges: none (A = I), all equal, shuffled. References have no edges at
-all: the log-probabilities of the single pictures added up, their own levels, the nodes V alone. The pictures of a type
-are drawn independently of each other. So if each picture alone is read well, the sum of what they say is all that there
-is to know about their type: the graph's code has to beat this sum, not the mean of single codes.
+all: the log-probabilities of the single pictures added up, their own levels, the nodes V alone. If the pictures of a
+type were independent and each alone read well, the sum of what they say would be all that there is to know about their
+type: the graph's code has to beat this sum, not the mean of single codes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from gmiqa import evaluate
 from gmiqa.data.synthetic import Reference, test_batches
 from gmiqa.data.synthetic.pristine import at_least, crop_at
+from gmiqa.evaluate.claims import UNDECIDED
 from gmiqa.experiments.graph_probe import neighbours
 from gmiqa_core.batch import Batch
 from gmiqa_core.errors import UserError
@@ -157,8 +158,8 @@ def gains(table: pd.DataFrame, arm: str = OWN) -> pd.DataFrame:
 
 
 def as_claim(answer: Any) -> dict[str, Any]:
-    """A row of `gains` as stage.claim takes it."""
-    return {"value": f"{answer.delta:+.3f}", "outcome": evaluate.verdict(answer.answer), "n": answer.n, "unit": UNIT,
+    """A row of `gains` as stage.claim takes it. It is about one network, which decides nothing about others."""
+    return {"value": f"{answer.delta:+.3f}", "outcome": UNDECIDED, "n": answer.n, "unit": UNIT, "runs": 1,
             "low": answer.low, "high": answer.high, "p": answer.p, "margin": answer.margin}
 
 

@@ -44,6 +44,7 @@ class OnSynthetic:
 
     test: Pictures
     learn: Pictures
+    pristine: list[Tensor]  # of the contents to learn from
     title: str = "KADID-calibrated scores"
     key: str = "picture"
     rule: str = "last step"
@@ -58,8 +59,9 @@ class OnSynthetic:
     def network(self, tuned: Tuned) -> pd.DataFrame:
         return self._judged(tuned.scores(self.test.pictures))
 
-    def baseline(self, name: str) -> tuple[str, pd.DataFrame]:
-        fitted = baselines.make(name).fit(self.learn.pictures, self.learn.facts["target"])
+    def baseline(self, name: str, max_side: int) -> tuple[str, pd.DataFrame]:
+        made = baselines.make(name, max_side=max_side, pristine=self.pristine)
+        fitted = made.fit(self.learn.pictures, self.learn.facts["target"])
         return fitted.title, self._judged(fitted.predict(self.test.pictures))
 
     def _judged(self, values: Any) -> pd.DataFrame:
@@ -100,9 +102,10 @@ class OnDataset:
         table = table.rename(columns={"quality": "target", "mu": "prediction"})
         return self._named(table.assign(fold=protocols.fold_name(self.split)))
 
-    def baseline(self, name: str) -> tuple[str, pd.DataFrame]:
-        title = baselines.make(name).title
-        return title, self._named(protocols.run(partial(baselines.make, name), self.folds, title))
+    def baseline(self, name: str, max_side: int) -> tuple[str, pd.DataFrame]:
+        made = partial(baselines.make, name, max_side=max_side)
+        title = made().title
+        return title, self._named(protocols.run(made, self.folds, title))
 
     def _named(self, scored: pd.DataFrame) -> pd.DataFrame:
         records = (self.other or self.dataset).table
@@ -121,7 +124,8 @@ def question(p: Any) -> OnSynthetic | OnDataset:
     if p.dataset == "synthetic":
         pristine = recipes.references(p)
         test = cells.every(cells.both_kinds(pristine.test, p.evaluate_contents), p.evaluate_levels, seed=p.seed)
-        return OnSynthetic(test, cells.about(pristine.train, p.evaluate_labels, seed=p.seed))
+        learn = cells.about(pristine.train, p.evaluate_labels, seed=p.seed)
+        return OnSynthetic(test, learn, [content.image for content in pristine.train])
     dataset = datasets.from_parameters(p)
     other = datasets.load(p.other_dataset, p.other_path) if p.protocol == "cross" else None
     title = reported.DATASETS.get(dataset.name, dataset.title)
@@ -140,7 +144,8 @@ def run(asked: OnSynthetic | OnDataset, tuned: Tuned, names: Iterable[str],
     for name in names:
         started = time.perf_counter()
         try:
-            label, scored = (name, asked.network(tuned)) if name == NETWORK else asked.baseline(name)
+            label, scored = (name, asked.network(tuned)) if name == NETWORK else (
+                asked.baseline(name, tuned.max_side))
         except UserError as error:
             say(f"{name} is left out: {error}")
             continue

@@ -106,9 +106,10 @@ def _claims(parts: list[Part]) -> str:
         ("claim", ""), ("outcome", ""), ("our number, 95 % interval", ""), *([("margin", ' class="n"')] * margins),
         ("n", ""), ("whose", ""), *([("the study", "")] * study), ("evidence", "")))
     return (f'<section id="claims"><h2>Claims</h2><p>{escape(_capital(counted(list(frame.outcome))))}. '
-            "“Undecided” means that the interval of the paired difference holds zero, or that there is too little data "
-            "for one; larger presets decide it. “No difference” means none larger than the margin: the 90 % interval "
-            "lies within it. Claims of one family are corrected together (Holm). n counts independent things.</p>"
+            "“Undecided” means that the interval of the paired difference holds zero, that there is too little data "
+            "for one, or fewer than three trainings; larger presets and the study decide it. “No difference” means "
+            "none larger than the margin: the 90 % interval lies within it. Claims of one family are corrected "
+            "together (Holm). n counts independent things.</p>"
             f'<div class="scroll"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
             "</table></div></section>")
 
