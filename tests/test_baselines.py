@@ -10,6 +10,7 @@ import torch
 
 from gmiqa import baselines
 from gmiqa.baselines import extraction, make, matrix
+from gmiqa.baselines.base import OneNumber
 from gmiqa.baselines.niqe import NIQE
 from gmiqa.data import embedded, images
 from gmiqa.features import FEATURES, FeatureSet, nss
@@ -158,6 +159,18 @@ def test_an_unaware_method_keeps_its_own_direction():
     pictures = [photographs[0], blurred(photographs[0], 6)]
     wrong = NIQE(photographs).fit(pictures, [0.1, 0.9])  # scores that contradict it
     assert wrong.predict(pictures)[0] > wrong.predict(pictures)[1]
+
+
+@pytest.mark.parametrize("constant", [50.0, 100000.1])
+def test_a_number_that_never_changed_says_the_mean(constant):
+    class Same(OneNumber):
+        rises = True
+
+        def numbers(self, pictures):
+            return np.asarray(pictures)
+
+    method = Same().fit([constant] * 10, np.linspace(0.2, 0.8, 10))
+    assert np.allclose(method.predict([constant, constant + 0.5]), 0.5)
 
 
 def test_inputs_are_not_changed(scored):

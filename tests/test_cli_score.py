@@ -99,7 +99,7 @@ def test_maps_are_written_beside_each_other_whatever_the_names(folder, checkpoin
         (["{folder}", "--checkpoint", "{folder}/0.png"], "0.png"),
         (["{folder}", "--device", "gpu9"], "gpu9"),
         (["{folder}", "--recursive", "--map", "{folder}/inside/maps"], "inside/maps"),
-        (["{folder}", "--map", "{folder}/notes.txt"], "notes.txt"),
+        (["{folder}/0.png", "--map", "{folder}/notes.txt"], "notes.txt"),
         (["{folder}", "--map", "maps", "--engine", "ray"], "--engine local"),
         (["{folder}", "--csv", "{folder}/notes.txt"], "notes.txt"),
         (["{folder}", "--csv", "{folder}/no/such/folder.csv"], "folder.csv"),

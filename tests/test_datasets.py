@@ -17,6 +17,7 @@ from gmiqa import cli
 from gmiqa.data import datasets, images
 from gmiqa.data.datasets import DatasetError, csiq, live
 from gmiqa.data.datasets.download import get
+from gmiqa.data.pictures import Pictures
 
 PIXELS = torch.arange(3 * 8 * 12).remainder(256).to(torch.uint8).reshape(3, 8, 12)
 PNG, BMP, JPG = (images.encode(PIXELS, format) for format in ("png", "bmp", "jpeg"))
@@ -325,6 +326,38 @@ def test_folder_with_named_columns_groups_and_parts(tmp_path):
     crossing = datasets.load("folder", tmp_path, **FOLDER, group="scene", split="part", train="a", test="b")
     with pytest.raises(DatasetError, match="1 groups are in both"):
         datasets.split(crossing, "official")
+
+
+def test_a_folder_may_be_given_relative_to_here(tmp_path, monkeypatch):
+    folder(tmp_path / "ds")
+    monkeypatch.chdir(tmp_path)
+    dataset = datasets.load("folder", "ds", **FOLDER)
+    assert dataset.root == tmp_path / "ds" and len(Pictures.read(dataset, [0, 1])) == 2
+
+
+def table_of(root, header, *rows):
+    for name in ("a.png", "b.png"):
+        put(root / name)
+    (root / "scores.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def test_a_column_given_twice_is_refused(tmp_path):
+    table_of(tmp_path, "image,score,score ", "a.png,1,2", "b.png,2,3")
+    with pytest.raises(DatasetError, match=r"scores.csv has more than one column score"):
+        datasets.load("folder", tmp_path, low=0, high=10)
+
+
+def test_a_level_that_is_no_number_is_none(tmp_path):
+    table_of(tmp_path, "image,score,level", "a.png,1,inf", "b.png,2,3")
+    assert datasets.load("folder", tmp_path, low=0, high=10).table["level"].tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("twin", ["./a.png", "in/../a.png", "A.png"])
+def test_one_file_under_two_names_is_listed_twice(tmp_path, twin):
+    (tmp_path / "in").mkdir()
+    table_of(tmp_path, "image,score", "a.png,1", "b.png,2", f"{twin},3")
+    with pytest.raises(DatasetError, match=f"1 images are listed twice in scores.csv, the first is {re.escape(twin)}"):
+        datasets.load("folder", tmp_path, low=0, high=10)
 
 
 @pytest.mark.parametrize(

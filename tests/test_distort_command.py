@@ -59,6 +59,7 @@ def test_the_list_names_every_type(capsys):
         (["--type", "jpeg", "--grid"], "--grid"),
         (["--grid", "-o", "sheet.txt"], "contact sheet"),
         (["--grid", "-o", "nowhere/sheet.png"], "no folder nowhere"),
+        (["--grid", "-o", "/proc/sheet.png"], "cannot write /proc/sheet.png"),
         (["--type", "jpeg", "-o", "out.xyz"], "xyz"),
     ],
 )

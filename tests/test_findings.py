@@ -100,6 +100,12 @@ def test_findings_of_another_folder_are_printed(results, capsys):
     assert "holds: DGR improves accuracy" in capsys.readouterr().out
 
 
+def test_a_folder_without_results_is_refused(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert cli.main(["findings", "--of", str(folder)]) == 2
+        assert f"--of {folder}: no study.json is there; expected a results folder" in capsys.readouterr().err
+
+
 def test_the_mean_of_equal_pairs_is_each_of_them():
     rng = np.random.default_rng(1)
     target, content = rng.uniform(0, 1, 96), np.repeat(np.arange(8), 12)

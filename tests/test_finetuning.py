@@ -144,8 +144,19 @@ def test_a_data_set_is_read_under_the_one_rule_for_large_pictures(tmp_path):
         images.write(torch.zeros(3, *size, dtype=torch.uint8), tmp_path / name)
     table = pd.DataFrame({"image": ["a.png", "b.png"], "quality": [0.25, 0.75]})
     data = Pictures.read(SimpleNamespace(root=tmp_path, table=table), [1, 0], max_side=45)
-    assert [tuple(p.shape) for p in data.pictures] == [(3, 30, 20), (3, 30, 45)]
+    assert [tuple(p.shape) for p in data.pictures] == [(3, 32, 32), (3, 32, 45)]
     assert data.quality.tolist() == [0.75, 0.25]
+
+
+def test_narrow_pictures_are_padded_to_what_the_network_needs(tmp_path, model):
+    x = torch.randint(0, 256, (3, 100, 1700), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images.write(x, tmp_path / "a.png")
+    table = pd.DataFrame({"image": ["a.png"], "quality": [0.5]})
+    data = Pictures.read(SimpleNamespace(root=tmp_path, table=table), [0], max_side=512)
+    (picture,), small = data.pictures, images.limit(x, 512)
+    assert small.shape == (3, 30, 512) and picture.shape == (3, 32, 512) and picture.dtype == torch.uint8
+    assert torch.equal(picture[:, :30], small) and torch.equal(picture[:, 30:], small[:, -1:].expand(3, 2, 512))
+    assert torch.isfinite(model.eval()(images.to_float(data.batch(0, 0, 1, 128).images))[0]).all()
 
 
 def test_a_synthetic_target_tests_every_cell_on_contents_without_labels():

@@ -70,6 +70,14 @@ def test_exif_orientation_is_applied(format, orientation):
     assert result[0, 2:6, 2:12].min() > 180 and result[0, 10:, 20:].max() < 70
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_an_orientation_that_does_not_exist_turns_nothing(format):
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    data = saved(picture(20, 30), format, exif=exif)
+    assert images.size(data) == (30, 20) and images.read(data).shape == (3, 20, 30)
+
+
 def test_alpha_is_laid_on_white():
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
@@ -96,6 +104,8 @@ def test_sixteen_bit_and_float_samples():
     for format in ("PNG", "TIFF"):
         result = images.read(saved(Image.fromarray(ramp), format))
         assert torch.equal(result[0].flatten(), torch.arange(256, dtype=torch.uint8))
+    clear = saved(Image.fromarray(ramp), "PNG", transparency=12345)
+    assert b"tRNS" in clear and torch.equal(images.read(clear)[0].flatten(), torch.arange(256, dtype=torch.uint8))
     unit = Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16))
     assert torch.equal(images.read(saved(unit, "TIFF"))[0].flatten(), torch.arange(256, dtype=torch.uint8))
     with pytest.raises(ImageError, match=r"neither 16-bit integers nor floats in \[0, 1\]"):

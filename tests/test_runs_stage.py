@@ -278,6 +278,38 @@ def test_the_files_of_a_data_folder_are_part_of_the_key(tmp_path):
     assert keys.differences(first, second) == ["the files of data changed"]
 
 
+@pytest.mark.parametrize("given, is_path", [
+    ({"data": "photos"}, True), ({"test_data": "photos"}, True), ({"csv": "photos"}, True),
+    ({"data": "embedded"}, False), ({"data": "nowhere"}, False), ({"csv_image": "photos"}, False)])
+def test_a_declared_path_needs_no_separator_and_a_word_is_none(tmp_path, monkeypatch, given, is_path):
+    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    for name in ("photos", "embedded", "package"):
+        (tmp_path / name).mkdir()
+    first = parts(tmp_path, **given)
+    for name in ("photos", "embedded"):
+        (tmp_path / name / "a.png").write_bytes(b"1")
+    why = [f"the files of {name} changed" for name in given if is_path]
+    assert list(first["data"]) == [name for name in given if is_path]
+    assert keys.differences(first, parts(tmp_path, **given)) == why
+    assert keys.is_path("imagenet", "photos") and not keys.is_path("imagenet", "package")
+
+
+def test_links_that_lead_nowhere_or_back_do_not_stop_the_key(tmp_path):
+    (tmp_path / "beside.png").write_bytes(b"1")
+    data = tmp_path / "pictures"
+    (data / "sub").mkdir(parents=True)
+    (data / "sub" / "a.png").write_bytes(b"1")
+    plain = keys.fingerprint(data)
+    for name, target in (("gone.png", "nowhere"), ("itself", "itself"), ("above", ".."), ("again", "."),
+                         ("sub/back", "../sub")):
+        (data / name).symlink_to(target)
+    assert keys.fingerprint(data) == plain
+    (tmp_path / "more").mkdir()
+    (data / "more").symlink_to("../more")
+    (tmp_path / "more" / "b.png").write_bytes(b"1")
+    assert keys.fingerprint(data) != plain
+
+
 def test_lines_for_ipython_do_not_stop_the_key(tmp_path):
     assert keys.key(parts(tmp_path, "%matplotlib inline\nx = 1")) != keys.key(parts(tmp_path, "x = 1"))
 

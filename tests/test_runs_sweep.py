@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gmiqa.cli import main
@@ -40,10 +44,23 @@ def test_parameter_files_may_be_an_axis(tmp_path):
 @pytest.mark.parametrize("text, words", [
     ("gird: {seed: [1]}", "did you mean 'grid'"), ("grid: {sead: [1]}", "did you mean 'seed'"),
     ("grid: {seed: [-1]}", "seed"), ("base: params/quik.yaml", "no such file"), ("only: 35", "no stage '35'"),
-    ("grid: {seed: []}", "no values"), ("- 1", "expected lines")])
+    ("grid: {seed: []}", "no values"), ("- 1", "expected lines"), ("grid: [seed]", "grid: expected lines"),
+    ("grid: {split: [17]}", "split: '17' is not one of its choices")])
 def test_a_mistake_is_refused_before_any_run(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
         sweep.read(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("text, both", [
+    ("seeds: [0, 0]", "seed=0 and seed=0"),
+    ("grid: {dataset_path: [/data/a b, /data/a_b]}", "dataset_path=/data/a b and dataset_path=/data/a_b"),
+    ("grid: {params: [%s/x/koniq.yaml, %s/y/koniq.yaml]}", "x/koniq.yaml and params=.*y/koniq.yaml")])
+def test_runs_that_would_share_a_folder_are_refused(tmp_path, text, both):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "koniq.yaml").write_text("dataset: koniq10k")
+    with pytest.raises(UserError, match=f"two runs would share the folder outputs/two/.*{both}"):
+        sweep.read(write(tmp_path, text.replace("%s", str(tmp_path))))
 
 
 def test_dry_run_lists_the_commands_and_starts_nothing(tmp_path, capsys):
@@ -60,6 +77,37 @@ def test_runs_go_side_by_side_and_a_failed_one_stops_no_other(tmp_path, monkeypa
               for k in (0, 3, 0)]
     assert sweep.execute(points, jobs=2) == [0, 3, 0]
     assert (tmp_path / "p3" / "chain.txt").read_text() == "3\n"
+
+
+DRIVER = """
+import pathlib, sys
+from gmiqa.runs import provenance, sweep
+provenance.repository_root = pathlib.Path.cwd
+chain = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(120)"
+sweep.execute([sweep.Point(str(k), {}, pathlib.Path(str(k)), [sys.executable, "-c", chain]) for k in range(2)])
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
+def test_a_signal_ends_the_chains_before_the_sweep(tmp_path, number, status):
+    process = subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True,  # the tests may run in the background, or in nohup
+                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    deadline = time.monotonic() + 60
+    while not (text := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    chain = psutil.Process(int(text))
+    try:
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[0]
+        assert process.returncode == status and "Traceback" not in told, told
+        assert "the same command continues" in told and not chain.is_running()
+        assert not (tmp_path / "1").exists()
+    finally:
+        for left in (process, chain):
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
 
 
 def test_the_table_has_a_row_for_every_number_of_every_finished_run(tmp_path, monkeypatch):

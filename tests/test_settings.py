@@ -1,13 +1,15 @@
 """Settings: conversion or refusal, layers with their sources, and one table behind every notebook."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from gmiqa import settings
-from gmiqa.settings import STAGES, TABLE, Parameter, load
+from gmiqa.cli import main
+from gmiqa.settings import STAGES, TABLE, Parameter, load, names
 from gmiqa_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +68,43 @@ def test_ranges_and_choices_hold():
         parameter(str, choices=("bank", "batch")).convert("bnk")
     with pytest.raises(UserError, match="below 1"):
         parameter(list, items=int, low=1).convert([3, 0])
+
+
+def test_a_choice_may_stand_for_numbers_or_texts():
+    device = parameter(str, choices=("cpu", "cuda:N", "timm:NAME"))
+    assert [device.convert(text) for text in ("cpu", "cuda:1", "timm:x")] == ["cpu", "cuda:1", "timm:x"]
+    for text in ("cuda:", "cuda:N", "cuda:1x", "timm:", "1"):
+        with pytest.raises(UserError, match="expected one of cpu, cuda:N, timm:NAME"):
+            device.convert(text)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("held_out=[jpg]", "did you mean 'jpeg'"), ("baselines=brisqe", "did you mean 'brisque_svr'"),
+    ("baselines=pyiqa:", "choices"), ("split=17", "choices"), ("split=officiel", "did you mean 'official'"),
+    ("device=cdua", "did you mean 'cuda'"), ("qap_types=blur", "choices"), ("ablation_rows=[DRG]", "choices"),
+    ("qap_backbones=resnet", "did you mean 'resnet50'")])
+def test_a_wrong_value_is_refused_before_anything_starts(text, words, capsys):
+    assert main(["run", "-p", text, "--dry-run"]) == 2
+    told = capsys.readouterr()
+    assert not told.out and f"-p: {text.partition('=')[0]}: " in told.err and words in told.err
+
+
+def test_the_names_are_those_that_the_rooms_above_know():
+    from gmiqa import baselines
+    from gmiqa.data import datasets, distortions
+    from gmiqa.experiments import ablation_rows, backbones
+
+    assert tuple(t.name for t in distortions.TYPES) == names.DISTORTIONS
+    assert (*baselines.NAMES, *baselines.FOREIGN, "pyiqa:METRIC") == names.BASELINES
+    assert tuple(row.name for row in ablation_rows.ROWS) == names.ABLATION_ROWS
+    assert (*backbones.NAMES, "timm:NAME") == names.BASE_NETWORKS
+    assert (*map(str, datasets.STORED), "official") == names.SPLITS
+
+
+def test_a_parameter_that_names_files_is_declared_as_a_path():
+    said = {name for name, entry in TABLE.items() if entry.type is str and name != "run"
+            and re.search("folder of|a folder|file of|weights file|^checkpoint", entry.help)}
+    assert said == {name for name, entry in TABLE.items() if entry.path}
 
 
 def test_an_unknown_name_is_refused_with_the_near_one():

@@ -63,6 +63,11 @@ def test_under_papermill_each_widget_is_a_figure(make, scorer, pictures):
     figure.savefig("/dev/null", format="png")
 
 
+def test_a_single_picture_stands_beside_itself(scorer, pictures):
+    figure = side_by_side.side_by_side(scorer, {"only": pictures["first"]})
+    assert [axis.get_title(loc="left") for axis in figure.axes[:2]] == ["A: only", "B: only"]
+
+
 def test_a_chosen_picture_is_shown_with_its_score_and_texts(live, scorer, pictures):
     import ipywidgets as ipw
 
@@ -169,3 +174,15 @@ def test_examples_are_embedded_or_a_folders_first(tmp_path):
     assert list(examples(str(tmp_path))) == ["a.png"]
     with pytest.raises(UserError, match="nowhere"):
         examples(str(tmp_path / "nowhere"))
+
+
+def test_examples_leave_out_what_cannot_be_read_and_say_so(tmp_path, capsys):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(UserError, match=r"no folder with pictures .*HEIC"):
+        examples(str(tmp_path))
+    for i in range(15):
+        images.write(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / f"{i:02d}.png")
+    (tmp_path / "03.png").write_bytes(b"cut")
+    assert list(examples(str(tmp_path))) == [f"{i:02d}.png" for i in range(15) if i != 3]
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("1 of the folder's pictures left out") and "03.png" in said

@@ -60,10 +60,11 @@ class OneNumber(Baseline):
     def _fit(self, pictures: list[Any], quality: np.ndarray) -> None:
         x = self.numbers(pictures)
         spread = x.std()
-        self.slope = float(((x - x.mean()) * (quality - quality.mean())).mean() / spread**2) if spread > 1e-12 else 0.0
-        if self.rises is not None and (self.slope > 0) != self.rises:
+        varies = spread > 1e-12 * max(1.0, np.abs(x).max())  # a constant's spread is not quite 0
+        self.slope = float(((x - x.mean()) * (quality - quality.mean())).mean() / spread**2) if varies else 0.0
+        if varies and self.rises is not None and (self.slope > 0) != self.rises:
             # the method claims a direction: a training part that contradicts it sets the scale, but not the order
-            self.slope = (1 if self.rises else -1) * float(quality.std() / max(spread, 1e-12))
+            self.slope = (1 if self.rises else -1) * float(quality.std() / spread)
         self.offset = float(quality.mean() - self.slope * x.mean())
 
     def _predict(self, pictures: list[Any]) -> np.ndarray:

@@ -69,7 +69,10 @@ def _grid(args: argparse.Namespace, picture, stem: str) -> Path:  # noqa: ANN001
 
     cells = every_level(images.to_float(picture), args.seed)
     kept = [window(levels, 128) for _, levels in progress(cells, len(TYPES), "distortions")]
-    contact_sheet(kept).savefig(path, dpi=160)
+    try:
+        contact_sheet(kept).savefig(path, dpi=160)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another file with -o") from None
     return path
 
 

@@ -17,9 +17,13 @@ def run(args: argparse.Namespace) -> int:
     from gmiqa.report import study, study_page
     from gmiqa.report.findings import records
     from gmiqa.runs.provenance import repository_root
-    from gmiqa.runs.study import Results
+    from gmiqa.runs.study import RECORD, Results
+    from gmiqa_core.errors import UserError
 
     if args.of is not None:
+        if not (args.of / RECORD).is_file():
+            raise UserError(f"--of {args.of}: no {RECORD} is there; expected a results folder of gmiqa study, such as "
+                            "outputs/findings")
         for row in records(study.findings(Results(args.of))):
             if row["value"] is not None:
                 print(f"{row['outcome']}: {study_page.sentence(row)}")

@@ -47,29 +47,17 @@ def run(args: argparse.Namespace) -> int:
     """Score what was asked; returns the exit code."""
     import warnings
 
-    from gmiqa.score.folder import Extremes, Table, find
+    from gmiqa.score.folder import Extremes, Table
 
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged file gets its row
 
-    if args.map and args.engine == "ray":
-        raise UserError("--map works with --engine local only")
-    maps = Path(args.map or "").resolve()
-    if args.map and args.recursive and any(maps.is_relative_to(Path(path).resolve()) for path in args.paths):
-        raise UserError(f"--map {args.map} lies inside what is scored, and would be scored, too: choose another folder")
-    for path in args.paths:
-        if not os.path.lexists(path):
-            raise UserError(f"no picture or folder {path}: check the path")
-    total = sum(1 for _ in find(args.paths, args.recursive))
-    if total == 0:
-        deeper = "" if args.recursive else "; --recursive enters the folders inside"
-        raise UserError(f"no pictures in {', '.join(args.paths)}{deeper}")
-
+    _refuse_mistakes(args)
     scorer = _scorer(args)
     table = Table(args.csv) if args.csv else None
     extremes = Extremes(args.worst if args.worst is not None else 20)
     counts: Counter[str] = Counter()
     try:
-        for score in _scores(args, scorer, table, extremes, counts, total):
+        for score in _scores(args, scorer, table, extremes, counts):
             if not args.csv or args.json:
                 _print(score, args.json)
     except KeyboardInterrupt:
@@ -80,6 +68,49 @@ def run(args: argparse.Namespace) -> int:
             table.close()
     _finish(args, extremes, counts, scorer.target)
     return UNREADABLE if counts["unreadable"] else DONE
+
+
+def _refuse_mistakes(args: argparse.Namespace) -> None:
+    """UserError for a call that cannot go well, before anything is scored."""
+    from gmiqa.score.folder import find
+
+    if args.map and args.engine == "ray":
+        raise UserError("--map works with --engine local only")
+    for path in args.paths:
+        if not os.path.lexists(path):
+            raise UserError(f"no picture or folder {path}: check the path")
+    if next(find(args.paths, args.recursive), None) is None:
+        deeper = "" if args.recursive else "; --recursive enters the folders inside"
+        raise UserError(f"no pictures in {', '.join(args.paths)}{deeper}")
+    if args.csv and os.path.exists(args.csv) and not os.path.isfile(args.csv):
+        raise UserError(f"--csv {args.csv} is no plain file, which a table that can be continued needs: give a file's "
+                        "name, or leave --csv out; --json prints one object per picture")
+    sheet = _sheet(args)
+    if args.csv and sheet and os.path.realpath(args.csv) == os.path.realpath(sheet):
+        raise UserError(f"the contact sheet would be written over the table {args.csv}: give them different names, for "
+                        "example --csv scores.csv --sheet scores.html")
+    if args.map:
+        _refuse_maps_among_pictures(args)
+
+
+def _refuse_maps_among_pictures(args: argparse.Namespace) -> None:
+    """UserError if a map would lie where pictures are looked for, or be written over a picture that was named."""
+    from gmiqa.score.folder import find, map_path
+
+    folders = [Path(os.path.realpath(path)) for path in args.paths if os.path.isdir(path)]
+    named = {Path(os.path.realpath(path)) for path in args.paths}
+    for path in find(args.paths, args.recursive):
+        place = Path(os.path.realpath(map_path(args.map, path)))
+        around = place.parents if args.recursive else [place.parent]
+        if place in named or any(folder in around for folder in folders):
+            raise UserError(f"--map {args.map} would put maps into what is scored ({place}), to be scored, too: choose "
+                            "another folder")
+
+
+def _sheet(args: argparse.Namespace) -> str | Path | None:
+    """The contact sheet's file, if there is to be one."""
+    beside = args.csv and args.worst != 0
+    return args.sheet or (Path(args.csv).with_suffix(".html") if beside else None)
 
 
 def _scorer(args: argparse.Namespace) -> Scorer | RayScorer:
@@ -94,43 +125,53 @@ def _scorer(args: argparse.Namespace) -> Scorer | RayScorer:
 
 def _scores(
     args: argparse.Namespace, scorer: Scorer | RayScorer, table: Table | None, extremes: Extremes, counts: Counter,
-    total: int,
 ) -> Iterator[Score]:
     """Every new score, after its row has been written to disk."""
     from gmiqa.runs.progress import Progress
-    from gmiqa.score.folder import find, row_of, write_map
+    from gmiqa.score.folder import find, map_path, row_of, write_map
 
+    def is_due(path: str) -> bool:
+        return table is None or path not in table or bool(args.map) and not map_path(args.map, path).exists()
+
+    same = False
     for row in table.open() if table else ():
-        if counts["scored"] == 0 and not row["error"]:
-            _check_same_model(scorer, row, table)
+        same = same or not row["error"] and _is_same_model(scorer, row, args.csv)
         extremes.add(row)
         counts["unreadable" if row["error"] else "scored"] += 1
         counts["already there"] += 1
+    if counts["scored"] and not same:
+        raise UserError(f"none of the pictures in {args.csv} can be read again, to see whether this model wrote it: "
+                        "start in the folder where it began, choose another file for --csv, or move it away")
     with redirect_stdout(sys.stderr):
-        bar = Progress("pictures", total - counts["already there"], jupyter=False)
-    paths = (path for path in find(args.paths, args.recursive) if table is None or path not in table)
+        bar = Progress("pictures", sum(map(is_due, find(args.paths, args.recursive))), jupyter=False)
+    paths = filter(is_due, find(args.paths, args.recursive))
     stream = scorer.score_many(paths, with_map=True) if args.map else scorer.score_many(paths)  # type: ignore[call-arg]
     for score in stream:
         if score.map is not None:
             write_map(args.map, score)
-        row = row_of(score)
-        if table:
-            table.add(row)
-        extremes.add(row)
-        counts["unreadable" if score.error else "scored"] += 1
-        yield score
+        if table is None or score.path not in table:  # else only its map was missing
+            row = row_of(score)
+            if table:
+                table.add(row)
+            extremes.add(row)
+            counts["unreadable" if score.error else "scored"] += 1
+            yield score
         with redirect_stdout(sys.stderr):
             bar.update()
 
 
-def _check_same_model(scorer: Scorer | RayScorer, row: Row, table: Table | None) -> None:
-    """Only the model that began a table may continue it: it must give the table's first score again."""
-    again = next(scorer.score_many([row["path"]]))
-    if table and not again.error and abs(again.quality - float(row["quality"])) > SAME:
+def _is_same_model(scorer: Scorer | RayScorer, row: Row, table: str) -> bool:
+    """Only the model that began a table may continue it: it must give a score of the table again. False if the picture
+    cannot be read any more."""
+    again = next(scorer.score_many([row["path"]])) if os.path.exists(row["path"]) else None
+    if again is None or again.error:
+        return False
+    if abs(again.quality - float(row["quality"])) > SAME:
         raise UserError(
-            f"{table.path} was written by another model, or {row['path']} has changed since "
+            f"{table} was written by another model, or {row['path']} has changed since "
             f"({row['quality']} there, {again.quality:.4f} now): choose another file for --csv, or move it away"
         )
+    return True
 
 
 def _print(score: Score, as_json: bool) -> None:
@@ -149,7 +190,7 @@ def _finish(args: argparse.Namespace, extremes: Extremes, counts: Counter, targe
         print(f"the {len(extremes.worst)} worst:")
         for row in extremes.worst:
             print(f"  {float(row['quality']):5.1f} ± {float(row['sigma']):.1f}  {row['distortion']}  {row['path']}")
-    sheet = args.sheet or (Path(args.csv).with_suffix(".html") if args.csv and extremes.n else None)
+    sheet = _sheet(args)
     if sheet:
         write_sheet(sheet, contact_sheet(extremes.best, extremes.worst, counts["scored"], counts["unreadable"], target))
     words = [f"{counts['scored']} scored", f"{counts['unreadable']} could not be read"]

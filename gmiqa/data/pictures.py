@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gmiqa.data import images, synthetic
@@ -19,12 +20,14 @@ from gmiqa.data.distortions import LEVELS, TYPES
 from gmiqa.data.images.gather import Packed, fits
 from gmiqa_core.batch import Target, random_place, random_window, upload
 
+SMALLEST = 32  # pixels of a side that the network needs
+
 
 @dataclass
 class Pictures:
     """Scored pictures, decoded once and kept in memory as uint8.
 
-    pictures   list of (3,H,W) uint8, longer side at most max_side
+    pictures   list of (3,H,W) uint8, longer side at most max_side, but see `padded`
     quality    (n,) float in [0,1], higher is better
     spread     (n,) float: standard deviation of the score a picture of this kind gets; 0 where the score is its own
     facts      DataFrame with n rows: what else is known of each picture (id, type, level, reference or content)
@@ -69,7 +72,8 @@ class Pictures:
         quality = torch.tensor(table["quality"].to_numpy(np.float32))
         known = [name for name in ("id", "reference", "group", "subset", "type", "level") if name in table]
         facts = table[known].reset_index(drop=True)
-        return cls(images.read_all(paths, max_side), quality, torch.zeros(len(quality)), facts)
+        pictures = [padded(picture) for picture in images.read_all(paths, max_side)]
+        return cls(pictures, quality, torch.zeros(len(quality)), facts)
 
     @classmethod
     def of_batch(cls, batch: Any) -> "Pictures":
@@ -113,6 +117,14 @@ class Pictures:
             parts = self.packed.windows(index, places, (height, width))
         rows = upload(torch.from_numpy(index), parts.device)
         return Target(parts, self.quality[rows], self.spread[rows], rows)
+
+
+def padded(picture: Tensor) -> Tensor:
+    """uint8 (3,H,W) with its right and lower edge repeated up to SMALLEST pixels, as in scoring."""
+    short = [max(0, SMALLEST - side) for side in picture.shape[1:]]
+    if not any(short):
+        return picture
+    return F.pad(picture[None].float(), (0, short[1], 0, short[0]), mode="replicate")[0].to(torch.uint8)
 
 
 def drawn(n: int, count: int, seed: int) -> np.ndarray:

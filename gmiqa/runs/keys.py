@@ -12,14 +12,15 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gmiqa.runs import provenance
 from gmiqa.runs.order import NEEDS
-from gmiqa.settings import Settings
+from gmiqa.settings import TABLE, Settings
 
 PACKAGES = ("gmiqa", "gmiqa_core")
 LIBRARIES = ("torch", "numpy")
@@ -41,7 +42,7 @@ def key_parts(notebook: Path, settings: Settings, upstream: Mapping[str, str] | 
         "modules": modules(),
         "upstream": dict(sorted((upstream or {}).items())),
         "data": {n: fingerprint(values[n]) for n in sorted(values)
-                 if n not in NOT_DATA and isinstance(values[n], str) and is_path(values[n])},
+                 if n not in NOT_DATA and isinstance(values[n], str) and is_path(n, values[n])},
     }
 
 
@@ -120,12 +121,24 @@ def notebook_code(notebook: Path) -> str:
 def fingerprint(path: str | Path) -> str:
     """A digest of names, sizes and modification times: reading a large data set in full would take minutes."""
     path = resolve(path)
-    if path.is_file():
-        entries = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)]
-    else:
-        files = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
-        entries = sorted((os.path.relpath(file, path), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _digest(json.dumps(entries))
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)] if path.is_file() else sorted(_below(path))
+    return _digest(json.dumps(files))
+
+
+def _below(path: Path) -> Iterator[tuple[str, int, int]]:
+    """The files of a folder, but for dangling links. No folder is entered twice, and none that the folder lies in."""
+    entered = {str(folder) for folder in path.resolve().parents}
+    for here, folders, names in os.walk(path, followlinks=True):
+        if (place := os.path.realpath(here)) in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        folders.sort()
+        for name in names:
+            file = Path(here, name)
+            with suppress(OSError):
+                state = file.stat()
+                yield os.path.relpath(file, path), state.st_size, state.st_mtime_ns
 
 
 def resolve(path: str | Path) -> Path:
@@ -133,9 +146,10 @@ def resolve(path: str | Path) -> Path:
     return path if path.is_absolute() else provenance.repository_root() / path
 
 
-def is_path(text: str) -> bool:
-    """True for a parameter that points at files: it holds a separator or a suffix, and something is there."""
-    return bool(text) and (os.sep in text or "." in text) and resolve(text).exists()
+def is_path(name: str, text: str) -> bool:
+    """True for a parameter that points at files: it is declared so or holds a separator or a suffix, and they exist."""
+    declared = TABLE[name].path and text not in TABLE[name].words
+    return bool(text) and (declared or os.sep in text or "." in text) and os.path.exists(resolve(text))
 
 
 def _digest(text: str | bytes) -> str:

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import itertools
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +53,7 @@ def read(path: str | Path) -> list[Point]:
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as a sweep file ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected lines like 'seeds: 3', found a {type(content).__name__}")
@@ -60,7 +63,10 @@ def read(path: str | Path) -> list[Point]:
                             f"the fields are {', '.join(FIELDS)}")
     name = str(content.get("name") or path.stem)
     base = [str(file) for file in _list(content.get("base", []))]
-    axes = {str(axis): _list(values) for axis, values in (content.get("grid") or {}).items()}
+    grid = content.get("grid") or {}
+    if not isinstance(grid, dict):
+        raise UserError(f"{path}: grid: expected lines like 'split: [0, 1]' below it, found a {type(grid).__name__}")
+    axes = {str(axis): _list(values) for axis, values in grid.items()}
     if "seeds" in content:
         seeds = content["seeds"]
         axes["seed"] = list(range(seeds)) if isinstance(seeds, int) else _list(seeds)
@@ -71,8 +77,22 @@ def read(path: str | Path) -> list[Point]:
             raise UserError(f"{path}: the axis '{axis}' has no values")
     chosen = [stage_name(str(word)) for word in _list(content.get("only", []))]
     stages = [stage for stage in NEEDS if stage in {s for one in chosen for s in {one, *above(one)}}]
-    return [_point(name, base, stages, dict(zip(axes, values, strict=True)))
-            for values in itertools.product(*axes.values())]
+    points = [_point(name, base, stages, dict(zip(axes, values, strict=True)))
+              for values in itertools.product(*axes.values())]
+    _refuse_shared(path, points)
+    return points
+
+
+def _refuse_shared(path: Path, points: list[Point]) -> None:
+    """Two runs in one folder would overwrite each other's results."""
+    known: dict[str, Point] = {}
+    for point in points:
+        other = known.setdefault(point.name, point)
+        if other is not point:
+            both = " and ".join(", ".join(f"{axis}={_text(value)}" for axis, value in one.values.items())
+                                for one in (other, point))
+            raise UserError(f"{path}: two runs would share the folder {point.folder}: {both}; expected values whose "
+                            "names differ, so leave one out, or rename its file or folder")
 
 
 def _point(sweep: str, base: list[str], stages: list[str], values: dict[str, Any]) -> Point:
@@ -89,36 +109,58 @@ def _point(sweep: str, base: list[str], stages: list[str], values: dict[str, Any
 
 
 def execute(points: list[Point], jobs: int = 1) -> list[int]:
-    """Run the points, ``jobs`` side by side, each chain's words in its folder's chain.txt; their exit statuses."""
+    """Run the points, ``jobs`` side by side, each chain's words in its folder's chain.txt; their exit statuses.
+
+    A signal that asks to stop ends the chains first, and then this process: status 130 after Ctrl-C, else 143.
+    """
     root, clock = provenance.repository_root(), time.monotonic()
     waiting, statuses = list(enumerate(points)), [0] * len(points)
     running: dict[int, subprocess.Popen[bytes]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                k, point = waiting.pop(0)
-                print(f"[{k + 1}/{len(points)}] {point.name} begins", flush=True)
-                running[k] = _start(point, root)
-            time.sleep(0.2)
-            for k, process in list(running.items()):
-                if process.poll() is not None:
-                    statuses[k] = running.pop(k).returncode
-                    words = "is done" if statuses[k] == 0 else f"FAILED with status {statuses[k]}, see " \
-                        f"{points[k].folder / 'chain.txt'}"
-                    print(f"[{k + 1}/{len(points)}] {points[k].name} {words}; "
-                          f"{duration(time.monotonic() - clock)} so far", flush=True)
-    finally:
-        for process in running.values():
-            process.terminate()  # the chain ends its kernels, and continues when it is called again
-            process.wait()
+    with _noted() as asked:
+        try:
+            while (waiting or running) and not asked:
+                while waiting and len(running) < jobs and not asked:
+                    k, point = waiting.pop(0)
+                    print(f"[{k + 1}/{len(points)}] {point.name} begins", flush=True)
+                    running[k] = _start(point, root)
+                time.sleep(0.2)
+                for k, process in list(running.items()):
+                    if process.poll() is not None:
+                        statuses[k] = running.pop(k).returncode
+                        words = "is done" if statuses[k] == 0 else f"FAILED with status {statuses[k]}, see " \
+                            f"{points[k].folder / 'chain.txt'}"
+                        print(f"[{k + 1}/{len(points)}] {points[k].name} {words}; "
+                              f"{duration(time.monotonic() - clock)} so far", flush=True)
+        finally:
+            for process in running.values():
+                process.terminate()  # the chain ends its kernels, and continues when it is called again
+            for process in running.values():
+                process.wait()
+    if asked:
+        print("\nstopped. What is done stays done; the same command continues from here.", flush=True)
+        sys.exit(130 if asked[0] == signal.SIGINT else 143)
     return statuses
 
 
+@contextmanager
+def _noted() -> Iterator[list[int]]:
+    """Signals that ask to stop are written into this list: raised at once, they might lose a chain that just began."""
+    asked: list[int] = []
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in heard}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _start(point: Point, root: Path) -> subprocess.Popen[bytes]:
+    """The point's chain in a session of its own: a Ctrl-C in the terminal reaches the sweep alone, which ends it."""
     folder = root / point.folder
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "chain.txt", "wb") as log:
-        return subprocess.Popen(point.command, cwd=root, stdout=log, stderr=log)
+        return subprocess.Popen(point.command, cwd=root, stdout=log, stderr=log, start_new_session=True)
 
 
 def results(points: list[Point]) -> Any:

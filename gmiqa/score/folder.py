@@ -12,6 +12,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,7 @@ HEADER = ("path", "quality", "sigma", "distortion", "probability", "severity", "
 SUFFIXES = (*pixels.SUFFIXES, ".jpe", ".jfif", ".pnm", ".pbm", ".jp2", ".heic", ".heif")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ", "＝", "＋", "－", "＠")  # what a spreadsheet may run or hide
 SHOWN = 1024  # pixels of the longer side of a map
+LONGEST = 220  # bytes of a name: room for .png, and for what an unfinished file is called
 Row = dict[str, str]
 
 
@@ -77,13 +79,20 @@ def row_of(score: Score) -> Row:
     }
 
 
+def map_path(folder: str | os.PathLike, picture: str) -> Path:
+    """The file of a picture's map: `photos/a.jpg` becomes `folder/photos/a.jpg.png`; long names end in a hash."""
+    parts = [{"..": "up"}.get(part, part) for part in Path(picture).parts if part != Path(picture).anchor]
+    *above, name = parts or ["."]
+    whole = os.fsencode(name)
+    if len(whole) > LONGEST:
+        name = f"{os.fsdecode(whole[:LONGEST - 9])}-{sha256(whole).hexdigest()[:8]}"
+    return Path(folder, *above, f"{name}.png")
+
+
 def write_map(folder: str | os.PathLike, score: Score) -> None:
-    """The picture in grey with its bad places in orange, as a PNG file: `photos/a.jpg` becomes
-    `folder/photos/a.jpg.png`."""
+    """The picture in grey with its bad places in orange, as a PNG file, see map_path."""
     assert score.map is not None
-    parts = [{"..": "up"}.get(part, part) for part in Path(score.path).parts if part != Path(score.path).anchor]
-    name = os.fsdecode(os.fsencode(parts[-1])[:220])  # room for .png, and for what an unfinished file is called
-    path = Path(folder, *parts[:-1], f"{name}.png")
+    path = map_path(folder, score.path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,9 +22,11 @@ class Parameter:
 
     type      int, float, str, bool or list: the annotations that papermill's --help-notebook can read
     default   the value in the notebook, which is the quick preset's
-    choices   the allowed values (of each element, for a list)
+    choices   the allowed values (of each element, for a list); "cuda:N" stands for cuda: and any whole number,
+              "timm:NAME" for timm: and any text
     low, high the allowed range, both ends included (of each element, for a list)
     items     the type of a list's elements
+    path      its text names a file or folder, whose files a result depends on, unless it is one of words
     stages    the notebooks that take it
     only_if   conditions on other parameters, such as "dataset=folder|livec" or "csv!= and finetune_epochs=0": where
               one of them does not hold, a notebook may leave this parameter unread; a list equals each of its elements
@@ -39,6 +41,8 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     items: builtins.type = str
+    path: bool = False
+    words: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     only_if: str = ""
 
@@ -87,7 +91,7 @@ class Parameter:
 
     def _one(self, kind: builtins.type, value: Any) -> Any:
         result = _TO[kind](value)
-        if self.choices and result not in self.choices:
+        if self.choices and not any(_stands_for(choice, result) for choice in self.choices):
             raise _Refused(f"is not one of its choices{did_you_mean(str(value), map(str, self.choices))}")
         if self.low is not None and result < self.low:
             raise _Refused(f"is below {self.low:g}")
@@ -98,6 +102,14 @@ class Parameter:
 
 class _Refused(Exception):
     """The reason why a value cannot become the parameter's type."""
+
+
+def _stands_for(choice: Any, value: Any) -> bool:
+    head, colon, rest = str(choice).partition(":")
+    if not colon or not rest.isupper():
+        return value == choice
+    given = str(value).removeprefix(head + colon)
+    return given != str(value) and (given.isdecimal() if rest == "N" else bool(given))
 
 
 def _literal(value: Any) -> str:

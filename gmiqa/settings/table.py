@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gmiqa.settings.names import ABLATION_ROWS, BASE_NETWORKS, BASELINES, DEVICES, DISTORTIONS, SPLITS
 from gmiqa.settings.schema import Parameter
 
 START, DATA, META, GRAPH, FINETUNE = (
@@ -36,36 +37,39 @@ _PARAMETERS = [
     # every notebook
     P("run", str, "outputs/quick", "folder of this run", stages=STAGES),
     P("seed", int, 0, "seed of all random draws", low=0, stages=STAGES),
-    P("device", str, "auto", "auto, cpu, cuda or cuda:1", stages=STAGES),
+    P("device", str, "auto", "auto, cpu, cuda or cuda:1", choices=DEVICES, stages=STAGES),
     P("threads", int, 0, "threads of a process, 0 for the number that the chain plans, or all cores by hand", low=0,
       stages=PRISTINE),
-    P("data", str, "embedded", "pristine pictures: embedded or a folder", stages=PRISTINE, only_if=SYNTHETIC),
-    P("test_data", str, "", "other pristine pictures, to test on: a folder, empty for a part of data", stages=PRISTINE,
-      only_if=SYNTHETIC),
+    P("data", str, "embedded", "pristine pictures: embedded or a folder", path=True, words=("embedded",),
+      stages=PRISTINE, only_if=SYNTHETIC),
+    P("test_data", str, "", "other pristine pictures, to test on: a folder, empty for a part of data", path=True,
+      stages=PRISTINE, only_if=SYNTHETIC),
 
     # shared by several stages
     P("preset", str, "quick", "network preset", choices=PRESETS, stages=BUILT),
-    P("imagenet", str, "none", "backbone start: none, package, torchvision or a weights file", stages=BUILT),
+    P("imagenet", str, "none", "backbone start: none, package, torchvision or a weights file", path=True,
+      words=("none", "package", "torchvision"), stages=BUILT),
     P("precision", str, "auto", "arithmetic of training", choices=("auto", "fp32", "bf16"),
       stages=(META, GRAPH, FINETUNE)),  # the ablations train in single precision
     P("workers", int, 1, "training processes, started with torchrun", low=1, high=64, stages=TRAINED),
     P("compile", str, "auto", "auto: a GPU repeats recordings of its steps (CUDA graphs); or off",
       choices=("auto", "off"), stages=TRAINED),
     P("held_out", list, ["jpeg", "lens_blur", "white_noise"], "types that only fine-tuning sees",
-      stages=TRAINED),
+      choices=DISTORTIONS, stages=TRAINED),
     P("pool_reuse", int, 24, "times that each distorted picture is drawn", low=1, stages=TRAINED),
     P("pool_shrink", float, 1.0, "smallest size of contents before distortion, as a share of their own",
       low=0.1, high=1.0, stages=TRAINED, only_if="pretrain_on=synthetic"),
     P("pretrain_on", str, "synthetic", "pictures of meta-learning and graphs: synthetic, or KADID-10k with its scores",
       choices=("synthetic", "kadid10k"), stages=(META, GRAPH, ABLATE)),
-    P("pretrain_path", str, "", "folder of KADID-10k, for pre-training on it", stages=(META, GRAPH, ABLATE),
-      only_if="pretrain_on!=synthetic"),
+    P("pretrain_path", str, "", "folder of KADID-10k, for pre-training on it", path=True,
+      stages=(META, GRAPH, ABLATE), only_if="pretrain_on!=synthetic"),
     P("turn_crops", bool, False, "crops turned by quarter turns, in training and at test", stages=TRAINED),
     P("synthetic_side", int, 0, "longer side of distorted pictures before cropping, 0 to leave it",
       unit="px", low=0, stages=(GRAPH, FINETUNE, ABLATE)),
     P("dataset", str, "synthetic", "target data set", choices=TARGETS, stages=TARGET),
-    P("dataset_path", str, "", "folder of the target data set as its authors ship it", stages=TARGET, only_if=REAL),
-    P("csv", str, "", "folder data set: CSV file of scores", stages=TARGET, only_if=FOLDER),
+    P("dataset_path", str, "", "folder of the target data set as its authors ship it", path=True, stages=TARGET,
+      only_if=REAL),
+    P("csv", str, "", "folder data set: CSV file of scores", path=True, stages=TARGET, only_if=FOLDER),
     P("csv_image", str, "image", "folder data set: column of file names", stages=TARGET, only_if=FOLDER),
     P("csv_score", str, "score", "folder data set: column of scores", stages=TARGET, only_if=FOLDER),
     P("csv_reference", str, "", "folder data set: column of references", stages=TARGET, only_if=FOLDER),
@@ -75,14 +79,14 @@ _PARAMETERS = [
     P("score_low", float, 0.0, "folder data set: lower end of the scores", stages=TARGET, only_if=FOLDER),
     P("score_high", float, 1.0, "folder data set: upper end of the scores", stages=TARGET, only_if=FOLDER),
     P("score_rises", bool, True, "folder data set: a higher score is a better picture", stages=TARGET, only_if=FOLDER),
-    P("split", str, "0", "stored split: 0 to 9 or official", stages=(FINETUNE, EVALUATE, ABLATE, METAQAP),
-      only_if=REAL + " and protocol=splits|official"),
+    P("split", str, "0", "stored split: 0 to 9 or official", choices=SPLITS,
+      stages=(FINETUNE, EVALUATE, ABLATE, METAQAP), only_if=REAL + " and protocol=splits|official"),
     P("max_side", int, 512, "longer side above which pictures are shrunk", unit="px", low=32,
       stages=(FINETUNE, ABLATE)),
 
     # 00 start here
-    P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", stages=(START,)),
-    P("checkpoint", str, "", "checkpoint to score with, empty for the bundled model", stages=(START,)),
+    P("pictures", str, "", "folder of pictures to score, empty for the embedded ones", path=True, stages=(START,)),
+    P("checkpoint", str, "", "checkpoint to score with, empty for the bundled model", path=True, stages=(START,)),
 
     # 10 data and distortions
     P("grid_content", str, "chelsea", "content shown in the 25 x 5 grid, else the first", stages=(DATA,)),
@@ -169,13 +173,14 @@ _PARAMETERS = [
 
     # 50 evaluation
     P("baselines", list, ["mean", "file_size", "brightness", "sharpness", "brisque_svr"],
-      "methods to compare with", stages=(EVALUATE,)),
+      "methods to compare with", choices=BASELINES, stages=(EVALUATE,)),
     P("protocol", str, "splits", "which pictures train and test: splits, official, cross or leave_subset_out",
       choices=("splits", "official", "cross", "leave_subset_out"), stages=(EVALUATE,), only_if=REAL),
     P("splits", int, 2, "stored splits to run", low=1, high=10, stages=(EVALUATE,), only_if=REAL),
     P("other_dataset", str, "koniq10k", "cross: data set to test on", choices=TARGETS[1:-1],
       stages=(EVALUATE, METAQAP), only_if=CROSS + " and other_path!="),
-    P("other_path", str, "", "cross: folder of that data set", stages=(EVALUATE, METAQAP), only_if=CROSS),
+    P("other_path", str, "", "cross: folder of that data set", path=True, stages=(EVALUATE, METAQAP),
+      only_if=CROSS),
     P("evaluate_levels", list, [1, 3, 5], "levels of the synthetic test pictures", items=int, low=1, high=5,
       stages=(EVALUATE,), only_if=SYNTHETIC),
     P("evaluate_labels", int, 475, "synthetic pictures that the baselines learn from, on the references of the network",
@@ -188,7 +193,7 @@ _PARAMETERS = [
 
     # 60 ablations
     P("ablation_rows", list, ["BL", "DGR", "SC", "Meta", "full"], "rows to run, empty for all",
-      stages=(ABLATE,)),
+      choices=ABLATION_ROWS, stages=(ABLATE,)),
     P("ablation_seeds", int, 3, "seeds of every row, fewer than 3 decide nothing", low=1, stages=(ABLATE,)),
     P("ablation_share", float, 0.01, "share of its usual steps that each training of a row gets", low=0.0001, high=1.0,
       stages=(ABLATE,)),
@@ -207,9 +212,9 @@ _PARAMETERS = [
     P("umap_min_dist", float, 0.5, "least distance of points in UMAP", low=0, high=1, stages=(EMBED,)),
 
     # 80 MetaQAP
-    P("qap_backbones", list, ["small", "lite0"], "base networks", stages=(METAQAP,)),
+    P("qap_backbones", list, ["small", "lite0"], "base networks", choices=BASE_NETWORKS, stages=(METAQAP,)),
     P("qap_types", list, ["gaussian_blur", "jpeg", "white_noise", "darken", "pixelate"], "types of a synthetic target",
-      stages=(METAQAP,), only_if=SYNTHETIC),
+      choices=DISTORTIONS, stages=(METAQAP,), only_if=SYNTHETIC),
     P("qap_side", int, 160, "longer side of the target pictures", unit="px", low=32, stages=(METAQAP,)),
     P("qap_crop", int, 96, "side of training crops", unit="px", low=32, stages=(METAQAP,)),
     P("qap_batch", int, 16, "pictures in a batch", low=4, stages=(METAQAP,)),
@@ -221,7 +226,7 @@ _PARAMETERS = [
     P("qap_mse_weight", float, 0.5, "weight of the squared error", low=0, high=1, stages=(METAQAP,)),
     P("qap_rank_weight", float, 0.5, "weight of one minus soft Spearman", low=0, high=1, stages=(METAQAP,)),
     P("qap_temperature", float, 0.1, "temperature of the soft ranks", low=1e-6, stages=(METAQAP,)),
-    P("qap_checkpoint", str, "", "checkpoint of a pre-trained GMIQA that joins the stack, empty for none",
+    P("qap_checkpoint", str, "", "checkpoint of a pre-trained GMIQA that joins the stack, empty for none", path=True,
       stages=(METAQAP,)),
     P("qap_folds", int, 3, "folds behind the stacking", low=2, stages=(METAQAP,)),
     P("qap_drop", float, 0.05, "members with a smaller weight are dropped", low=0, stages=(METAQAP,)),
@@ -229,7 +234,6 @@ _PARAMETERS = [
       stages=(METAQAP,)),
     P("qap_seeds", int, 3, "seeds of each comparison, fewer than 3 decide nothing", low=1, stages=(METAQAP,)),
 ]
-
 
 
 def _as_declared(parameter: Parameter) -> Parameter:

@@ -27,10 +27,7 @@ MOST = 14
 def examples(folder: str = "", seed: int = 0) -> dict[str, Tensor]:
     """Name -> uint8 (3,H,W): the first pictures of a folder, or the embedded photographs, each also distorted once."""
     if folder:
-        paths = [Path(path) for path, _ in zip(find([folder]), range(MOST), strict=False)]
-        if not paths or not Path(folder).is_dir():
-            raise UserError(f"pictures: no folder with pictures {folder}")
-        return {path.name: images.read(path, 1024) for path in paths}
+        return _first_of(folder)
     pictures = {}
     for name, photograph in embedded.photographs().items():
         pictures[name] = photograph
@@ -46,6 +43,26 @@ def spoiled_corner(seed: int = 0) -> dict[str, Tensor]:
     corner = (slice(None), *(slice(side // 2, None) for side in picture.shape[1:]))
     picture[corner] = worse[corner]
     return {"astronaut, noisy corner": picture}
+
+
+def _first_of(folder: str) -> dict[str, Tensor]:
+    """The first pictures of a folder that can be read; a line says how many before them cannot."""
+    if not Path(folder).is_dir():
+        raise UserError(f"pictures: no folder with pictures {folder}")
+    pictures: dict[str, Tensor] = {}
+    errors = []
+    for path in find([folder]):
+        try:
+            pictures[Path(path).name] = images.read(path, 1024)
+        except images.ImageError as error:
+            errors.append(str(error))
+        if len(pictures) == MOST:
+            break
+    if not pictures:
+        raise UserError(f"pictures: no folder with pictures {folder}" + (f" ({errors[0]})" if errors else ""))
+    if errors:
+        print(f"{len(errors)} of the folder's pictures left out: {errors[0]}" + (", ..." if len(errors) > 1 else ""))
+    return pictures
 
 
 def _distorted(picture: Tensor, type: str, level: int, seed: int) -> tuple[str, Tensor]:

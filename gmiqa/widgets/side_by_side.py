@@ -22,13 +22,14 @@ def verdict(a: Score, b: Score) -> str:
 
 
 def side_by_side(scorer: Scorer, pictures: dict[str, Tensor]) -> Any:
-    """pictures: name -> uint8 (3,H,W); the first and the second are shown first."""
+    """pictures: name -> uint8 (3,H,W); the first and the second are shown first, a single one beside itself."""
     names = list(pictures)
     if not interactive():
         from gmiqa.figures.scoring import pair_figure
 
-        scores = [scorer.score(pictures[name]) for name in names[:2]]
-        return pair_figure(names[:2], [pictures[name] for name in names[:2]], scores, verdict(*scores))
+        pair = (names * 2)[:2]
+        scores = [scorer.score(pictures[name]) for name in pair]
+        return pair_figure(pair, [pictures[name] for name in pair], scores, verdict(*scores))
 
     import ipywidgets as ipw
 

@@ -58,7 +58,7 @@ def from_parameters(p: Any) -> Dataset:
 def inspected(name: str, path: str | Path, **options: Any) -> tuple[Dataset, np.ndarray, list[Finding]]:
     """The data set as it is, which of its images exist, and what is wrong with it."""
     known = family(name)
-    root = Path(path).expanduser()
+    root = Path(path).expanduser().absolute()
     if not str(path) or not root.is_dir():
         fetch = f"; `gmiqa data get biq2021 {path}` fetches it" if known.name == "biq2021" else ""
         raise DatasetError(f"no folder {str(path) or '(empty)'}: expected the unpacked {known.title}{fetch}")

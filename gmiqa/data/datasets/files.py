@@ -59,7 +59,10 @@ def csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def held_to(table: pd.DataFrame, columns: Iterable[str], path: Path) -> pd.DataFrame:
-    """The table, if it has these columns; DatasetError naming the missing and the present ones otherwise."""
+    """The table, if it has these columns, each once; DatasetError naming the missing and the present ones otherwise."""
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise DatasetError(f"{path.name} has more than one column {twice[0]}: rename or delete all but one")
     missing = [name for name in columns if name not in table]
     if missing:
         present = ", ".join(map(str, table.columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ def finished(family: Family, root: Path, raw: Raw) -> tuple[Dataset, np.ndarray,
         values = table[column] if column in table else pd.Series(default, index=table.index)
         table[column] = values.fillna("").astype(str).astype(object)
     for column in ("type_id", "level"):
-        table[column] = table[column].fillna(0).astype(int) if column in table else 0
+        values = table[column] if column in table else pd.Series(0, index=table.index)
+        table[column] = values.replace([np.inf, -np.inf], np.nan).fillna(0).astype(int)
     table["score"] = pd.to_numeric(table["score"], errors="coerce").astype(float)
     table["spread"] = pd.to_numeric(table["spread"], errors="coerce").astype(float) if "spread" in table else np.nan
     findings += _score_findings(table, raw)
@@ -37,8 +39,9 @@ def finished(family: Family, root: Path, raw: Raw) -> tuple[Dataset, np.ndarray,
                 f"{(~there).sum():,} of {len(table):,} images are missing or empty, the first is {first}", images=True
             )
         )
-    if table["id"].duplicated().any():
-        twice = table["id"][table["id"].duplicated()]
+    again = table["image"].map(os.path.normpath).duplicated()  # ./a.png is a.png, and A.png where only a.png is there
+    if again.any():
+        twice = table["id"][again]
         findings.append(
             Finding(f"{len(twice):,} images are listed twice in {raw.scores_file}, the first is {twice.iloc[0]}")
         )

@@ -46,14 +46,14 @@ def _last(image: np.ndarray) -> np.ndarray:
 def rgb_of(picture: Image.Image) -> Image.Image:
     """A PIL image of any mode in RGB: alpha on white, 16-bit and float samples brought to 8 bits."""
     mode = picture.mode
-    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        rgba = picture.convert("LA").convert("RGBA") if mode == "La" else picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if mode.startswith(("I", "F")):  # 16-bit grey, or float in [0, 1]
+    if mode.startswith(("I", "F")):  # 16-bit grey, or float in [0, 1]; its transparent colour, if it has one, is shown
         samples = np.array(picture).astype(np.float32) / (65535 if mode.startswith("I") else 1)
         if not (samples.min() >= 0 and samples.max() <= 1):
             raise ImageError(f"its samples ({mode}) are neither 16-bit integers nor floats in [0, 1]")
         return Image.fromarray((samples * 255).round().astype(np.uint8)).convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        rgba = picture.convert("LA").convert("RGBA") if mode == "La" else picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return picture if mode == "RGB" else picture.convert("RGB")
 
 

@@ -61,7 +61,8 @@ def size(source: Source) -> tuple[int, int]:
         if picture.format == "PNG" and "exif" not in picture.info:
             return width, height  # if the header has no EXIF, asking for it would make Pillow decode the whole picture
         # Pillow's TIFF reader already reports the upright size
-        return (height, width) if _orientation(picture) >= 5 and picture.format != "TIFF" else (width, height)
+        turned = 5 <= _orientation(picture) <= 8 and picture.format != "TIFF"
+        return (height, width) if turned else (width, height)
 
 
 def from_pil(picture: Image.Image) -> np.ndarray:
