@@ -11,6 +11,7 @@ takes up the rows in OUTPUT. Pre-training is that of notebooks 20 and 30; `quali
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from gmiqa.experiments.folds import fold_rows
 from gmiqa.settings import load, parse_overrides
 from gmiqa.targets import TargetSet
 from gmiqa.torch_engine import device_of
+from gmiqa_core.errors import UserError
 from gmiqa_core.prediction import predict
 
 # Pre-training at a size that a card does in seconds; the fine-tuning is the release's, shorter and on smaller crops.
@@ -65,6 +67,15 @@ def quiet(*_: Any) -> None:
     """No progress of the many small trainings."""
 
 
+def same_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse results of other settings: they cannot be compared with these."""
+    file, text = folder / "settings.json", json.dumps(settings, sort_keys=True, default=str)
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise UserError(f"{folder} holds results of other settings: give another --output, or move it away")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("params", nargs="+")
@@ -86,6 +97,7 @@ def main() -> None:
     units = dataset.units()[learn]
     folds = fold_rows(len(learn), args.folds, units)
     folder = args.output.with_suffix("")
+    same_settings(folder, {**given, "folds": args.folds, "params": args.params, "pictures": len(pictures)})
     rows = pd.read_csv(args.output).to_dict("records") if args.output.is_file() else []
     done = {(row["start"], row["fold"]) for row in rows}
     for fold, test in enumerate(folds):

@@ -40,7 +40,8 @@ from gmiqa_core.errors import UserError
 MEMBERS = ("lite0", "lite1", "lite2", "mobilenet_v2", "small", "gmiqa", "nss_svr")
 COMPARE = ("lite0/mse", "lite0/pretrained", "lite0/random", "small/pretrained")
 SWITCHES = ("random", "pretrained", "mse")
-SETTINGS = ("side", "crop", "batch", "epochs", "lr", "folds", "pretrain_steps")  # of a work folder, with the pictures
+SETTINGS = ("side", "crop", "batch", "epochs", "lr", "folds", "pretrain_steps", "folder", "csv", "split", "checkpoint",
+            "mobilenet", "pristine")  # of a work folder, with the pictures
 
 
 def main() -> None:
@@ -112,7 +113,8 @@ def in_order(members: Sequence[str], compare: Sequence[str]) -> list[str]:
 
 def same_work(args: argparse.Namespace, train: int, test: int) -> None:
     """Refuse a work folder of other settings: its predictions cannot be stacked with these."""
-    settings = {name: getattr(args, name) for name in SETTINGS} | {"train": train, "test": test}
+    settings = {name: getattr(args, name) if isinstance(getattr(args, name), (int, float)) else str(getattr(args, name))
+                for name in SETTINGS} | {"train": train, "test": test}
     file = args.work / "settings.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else settings
     changed = [f"{name} {known.get(name)} -> {value}" for name, value in settings.items() if known.get(name) != value]

@@ -138,13 +138,13 @@ def finetune(model: QualityNetwork, pictures: Any, *, steps: int, folder: str | 
     nn.init.zeros_(model.quality.bias)
     objective = FineTuning(pictures, batch, crop, seed, weights, temperature)
     identity = {"batch": batch, "crop": crop, "weights": list(weights), "temperature": temperature,
-                "pictures": _digest(pictures)}
+                "pictures": digest(pictures)}
     return training.train(model, objective, steps=steps, lr=lr, folder=folder, seed=seed, identity=identity,
                           parameter_groups=model.groups(lr),
                           **{"label": f"fine-tuning {model.name}", "precision": model.precision, **LOOP, **loop})
 
 
-def _digest(pictures: Any) -> str:
+def digest(pictures: Any) -> str:
     """Digest of the scores and of some pixels: a killed training continues only on what it was begun with."""
     sums = torch.tensor([float(picture[:, ::16, ::16].sum()) for picture in pictures.pictures])
     return hashlib.sha256(pictures.quality.cpu().numpy().tobytes() + sums.numpy().tobytes()).hexdigest()[:16]

@@ -163,7 +163,8 @@ def graph_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int,
 
 
 def plain_pretrain(p: Any, model: GMIQA, pool: Any, folder: Path, seed: int, report: Report | None = None) -> Trained:
-    """The control of graph pre-training: as many steps and pictures, but only the quality of each is learned."""
+    """The control of graph pre-training: as many steps, and at least as many pictures in each, but only the quality of
+    each is learned. It keeps a picture of the pool longer, since a graph's step draws several times."""
     batch = 3 * max(p.graph_batch, max(p.graph_sizes)) + p.graph_mixed
     regressor = QualityRegressor(model).to(next(model.parameters()).device)
     _, history = meta_learning.train(

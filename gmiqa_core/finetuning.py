@@ -75,7 +75,8 @@ def finetune(model: GMIQA, data: Any, how: ScoreTraining, *, steps: int, folder:
             return evaluate(model)
 
         loop = {"evaluate": scored, "select": "best", **loop}
-    identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data)}
+    identity = {**asdict(how), "share": share, "finetune_graph": model.config["finetune_graph"], "pictures": len(data),
+                "scores": float(data.quality.double().sum())}
     history = training.train(model, objective, steps=steps, lr=how.lr_head, parameter_groups=groups, folder=folder,
                              accumulate=accumulate, seed=seed, identity=identity, **{"label": "fine-tuning", **loop})
     if bank is not None:

@@ -190,7 +190,7 @@ def train(model: nn.Module, objective: MetaObjective | PlainObjective, *, steps:
                                               **loop)
         return trained.to(next(model.parameters()).device), history
     identity = {name: list(value) if name == "types" else value for name, value in vars(objective).items()
-                if name != "pool"}
+                if name != "pool"} | {"pool": objective.pool.identity()}
     return model, training.train(model, objective, steps=steps, lr=lr, folder=folder, accumulate=objective.tasks,
                                  identity=identity, **loop)
 
@@ -205,14 +205,14 @@ def equal_batch(support: int, query: int, inner_steps: int, first_order: bool) -
 def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """A copy in eval mode whose BatchNorm statistics are the plain mean over `batches` of images."""
     model = copy.deepcopy(model).train()
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = {m: m.momentum for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean
     for images in batches:
         model(images.to(next(model.parameters()).device))
-    for norm in norms:
-        norm.momentum = 0.1
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
     return model.eval()
 
 

@@ -23,7 +23,7 @@ from gmiqa_core import resume
 from gmiqa_core.distributed import Ranks
 from gmiqa_core.errors import UserError
 from gmiqa_core.schedule import Loop, arithmetic, learning_rate_factor
-from gmiqa_core.step import AdamW, gradients, grouped, keep_memory, move_average, usual
+from gmiqa_core.step import AdamW, gradients, grouped, keep_memory, move_average, seed_everything, usual
 
 EXPLOSION = 1000.0  # a run has diverged when its last five losses average this many times the usual loss
 COLUMNS = ("step", "part", "name", "value", "seconds")
@@ -257,6 +257,7 @@ class _Trainer:
         elif self.average is not None:
             self.model.load_state_dict(self.average)
         self.model.eval()
+        seed_everything(self.loop.seed, self.loop.steps, 0)  # what follows draws the same after a stop
         return History(self.rows, {**self.best, "path": self.best_path},
                        {"step": self.step, "path": self.last_path, "stopped_early": self.stopped},
                        time.monotonic() - self.begin)

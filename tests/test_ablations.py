@@ -116,6 +116,13 @@ def test_a_main_effect_is_the_mean_over_the_pairs_that_differ_in_it(p, bench):
     assert effects["Meta"].delta > 0.2 > abs(effects["SC"].delta) and effects["Meta"].runs == 3, "the pairs are no runs"
 
 
+def test_the_draws_of_two_seeds_never_meet(p):
+    for q in (p, p.replaced(meta_steps=10_000, meta_tasks=5), p.replaced(graph_steps=40_000, graph_batch=8)):
+        begins = sorted(ablations.beginning(q, seed) for seed in range(200))
+        assert np.diff(begins).min() >= max(q.meta_steps * q.meta_tasks, q.graph_steps * q.graph_batch)
+        assert begins[0] >= 10_000, "behind the steps in which a pool fills"
+
+
 def test_every_type_comes_once_per_content_with_levels_in_turn(contents):
     shown = cells.about(contents[:2], 50, crop=32)
     assert len(cells.about(contents[:2], 25, crop=32)) == 25 and len(cells.about(contents[:2], 150, crop=32)) == 150

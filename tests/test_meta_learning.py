@@ -28,6 +28,9 @@ class FakePool:
         images = (quality.view(-1, 1, 1, 1) + 0.2 * torch.rand(n, 3, 32, 32, generator=g, dtype=self.dtype)).clamp(0, 1)
         return SimpleNamespace(images=images, quality=quality)
 
+    def identity(self):
+        return {}
+
     def task(self, step, type, support, query):
         parts = self.batch(1000 * type + 2 * step, support), self.batch(1000 * type + 2 * step + 1, query)
         for part in parts:
@@ -118,7 +121,10 @@ def test_a_meta_batch_holds_distinct_types():
 def test_estimated_statistics_are_those_of_the_pictures():
     images = FakePool().batch(0, 16).images
     model = regressor()
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.momentum = 0.01
     estimated = meta_learning.estimate_statistics(model, [images[:8], images[8:]])
+    assert {m.momentum for m in estimated.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.01}
     first = [m for m in estimated.modules() if isinstance(m, torch.nn.BatchNorm2d)][0]
     means = []
     hook = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)][0].register_forward_pre_hook(

@@ -20,6 +20,9 @@ class Pool:
         return Batch(torch.rand(n, 3, 32, 32, generator=g), quality, torch.full((n,), 0.1), kinds, kinds, 1 - quality,
                      kinds)
 
+    def identity(self):
+        return {}
+
     def task(self, step, type, support, query):
         drawn = self.batch(step, support + query)
         return drawn[:support], drawn[support:]

@@ -55,6 +55,12 @@ def test_a_batch_is_a_pure_function_of_seed_and_step():
     assert not torch.equal(pool(seed=1).batch(0, 8).images, pool().batch(0, 8).images)
 
 
+def test_a_pool_of_other_contents_or_sizes_is_another():
+    first = pool().identity()
+    assert first == pool(background=True).identity() and all(isinstance(value, str) for value in first.values())
+    assert first != pool(shrink=0.5).identity() and first != pool(contents=pristine()[1:]).identity()
+
+
 def test_draws_do_not_depend_on_earlier_draws_or_on_the_global_generator():
     torch.manual_seed(3)
     p = pool()

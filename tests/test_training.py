@@ -69,9 +69,10 @@ def test_killed_at_any_step_and_continued_equals_the_unbroken_run(tmp_path, opti
 def test_a_finished_run_is_not_repeated_and_another_start_is_another_run(tmp_path, capsys):
     model = small()
     training.train(model, objective, steps=3, lr=1e-2, folder=tmp_path)
+    follows = torch.rand(3)
     again = small()
     training.train(again, killed_at(0), steps=3, lr=1e-2, folder=tmp_path)
-    assert equal(model, again)
+    assert equal(model, again) and torch.equal(follows, torch.rand(3)), "a network drawn next is the same"
     training.train(small(seed=1), objective, steps=3, lr=1e-2, folder=tmp_path)
     assert "holds another run (start" in capsys.readouterr().out
     assert (tmp_path / "previous.ckpt").exists()

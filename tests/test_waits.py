@@ -80,6 +80,9 @@ class Pool:
     def batch(self, step, n, *_):
         return self.all[:n]
 
+    def identity(self):
+        return {}
+
     def task(self, step, type, support, query):
         return self.all[:support], self.all[support : support + query]
 

@@ -29,6 +29,8 @@ from gmiqa.experiments.ablation_rows import rows as rows
 from gmiqa.settings import Settings
 from gmiqa_core import prediction
 
+APART, SEED_ZERO = 10_000, 5_000  # pool steps between the seeds' draws; where seed 0 stands among them
+
 
 def settings_of(row: Row, p: Settings, labelled: int = 0) -> Settings:
     """The run's settings with the row's file laid over them, every training shortened to `ablation_share`.
@@ -89,6 +91,13 @@ def bench(p: Settings, device: Any = "cpu") -> Bench:
     return Bench(references, scored, scored.test, device, {})
 
 
+def beginning(p: Settings, seed: int) -> int:
+    """The pool step at which a seed's draws begin: behind those of all smaller seeds. Seed 0 begins far out as well,
+    because a pool's first steps draw from the few pictures that it has by then."""
+    steps = max(p.meta_steps * p.meta_tasks, p.graph_steps * p.graph_batch)
+    return (seed or SEED_ZERO) * max(1, -(-steps // APART)) * APART
+
+
 class Draws:
     """A pool that begins `by` steps later: each seed draws other pictures, and they are the same in every row."""
 
@@ -115,7 +124,7 @@ def train(row: Row, p: Settings, shared: Bench, seed: int, folder: Path) -> tupl
     model = recipes.new_network(q, seed, shared.device)
 
     def drawn(kind: str, make: Any) -> Any:
-        return Draws(shared.pool(f"{kind} {q.pool_shrink} {q.turn_crops}", make), 10_000 * seed)
+        return Draws(shared.pool(f"{kind} {q.pool_shrink} {q.turn_crops}", make), beginning(p, seed))
 
     quiet: dict[str, Any] = {"seed": seed, "report": lambda *_: None}
     if q.meta_steps:

@@ -66,8 +66,9 @@ def _adaptation(p: Any, shard: Shard) -> Work:
 
     def work(unit: str, folder: Path) -> pd.DataFrame:
         seed = number(unit)
-        networks = {arm: recipes.meta_pretrain(p, recipes.new_network(p, seed), ablations.Draws(pool, 10_000 * seed),
-                                               seed, folder / arm, arm, report=quiet)[0]
+        drawn = ablations.Draws(pool, ablations.beginning(p, seed))
+        networks = {arm: recipes.meta_pretrain(p, recipes.new_network(p, seed), drawn, seed, folder / arm, arm,
+                                               report=quiet)[0]
                     for arm in dict.fromkeys([p.meta_algorithm, *p.meta_compare])}
         errors, _ = adaptation.compared(networks, unseen, *pictures, p.meta_shots, seed)
         errors = errors[errors["step"].isin([0, adaptation.AT[-1]])].assign(fold=shard[0], seed=seed)
@@ -86,7 +87,7 @@ def _graphs(p: Any, shard: Shard) -> Work:
     """Columns are whose losses, rows an outcome, a group of contents and an arm of graph_controls.controls; for the
     outcome "sigma" rows are a content and a loss of the level branch, values the error of sigma."""
     seed, (crops, *pools) = shard[0], _graph_pictures(p)
-    pool, tasks = (ablations.Draws(pool, 10_000 * seed) for pool in pools)
+    pool, tasks = (ablations.Draws(pool, ablations.beginning(p, seed)) for pool in pools)
 
     def start(folder: Path) -> Any:
         kept = folder.parent / "start.safetensors"

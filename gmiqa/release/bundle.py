@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gmiqa import recipes
+from gmiqa.base_networks import digest
 from gmiqa.data import datasets
 from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Reference
@@ -88,8 +89,8 @@ def train(p: Any, model: Any, goal: Judging, folder: Path, label: str = "judging
     training.train(model, goal, steps=steps, lr=p.finetune_lr_head, parameter_groups=groups, folder=folder, clip=5.0,
                    weight_decay=p.finetune_decay, ema=p.finetune_ema or None, seed=p.seed, precision=p.precision,
                    log_every=max(1, steps // 40), label=label,
-                   identity={"side": goal.side, "pictures": len(goal.photographs), "mixture": str(goal.mixture),
-                             "versions": len(goal.versions.table)})
+                   identity={"side": goal.side, "photographs": digest(goal.photographs), "mixture": str(goal.mixture),
+                             "versions": goal.versions.digest, "backbone": p.finetune_lr_backbone})
     return model.eval()
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gmiqa.base_networks import digest
 from gmiqa.data.pictures import Pictures
 from gmiqa.imagenet import imagenet_start
 from gmiqa.runs.progress import Progress
-from gmiqa_core import network, training
+from gmiqa_core import network, resume, training
 from gmiqa_core.batch import to_float, upload
 from gmiqa_core.efficientnet import EfficientNetLite
 from gmiqa_core.losses import quality_aware_loss
@@ -69,6 +70,7 @@ def given(model: Any, pictures: Pictures, imagenet: str, folder: Path, seed: int
     """The network with a second opinion, which has learned the scores of `pictures`; its later stages start from
     `imagenet`. A training that was stopped continues in `folder`."""
     device = next(model.parameters()).device
+    torch.manual_seed(seed)
     both = network.GMIQA(**model.config | {"branches": [*model.config["branches"], OPINION]})
     both.load_state_dict(model.state_dict(), strict=False)
     both.start = model.start
@@ -84,5 +86,6 @@ def given(model: Any, pictures: Pictures, imagenet: str, folder: Path, seed: int
     steps = EPOCHS * max(1, len(pictures) // BATCH)
     training.train(opinion, Opinions(maps, seed), steps=steps, lr=HEAD_RATE, parameter_groups=groups, folder=folder,
                    clip=5.0, weight_decay=DECAY, ema=0.998, seed=seed, precision=precision,
-                   log_every=max(1, steps // 40), label="second opinion", identity={"pictures": len(pictures)})
+                   log_every=max(1, steps // 40), label="second opinion",
+                   identity={"pictures": digest(pictures), "below": resume.fingerprint(model)})
     return both.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,10 @@ class Pool(SlotPool):
                        for p in pictures for size in self._sizes]
         self._sums: dict[int, int] = {}
 
+    def identity(self) -> dict[str, str]:
+        some = b"".join(picture[:, ::16, ::16].contiguous().numpy().tobytes() for picture in self._whole)
+        return super().identity() | {"contents": f"{len(self._whole)} with {crc32(some):08x}"}
+
     def _round(self, number: int) -> Slots:
         type, level = np.array(self.cells).T
         # The slots of a type take the contents in turn, so that as many as possible are together in a window.
@@ -126,6 +131,9 @@ class RecordPool(SlotPool):
         cells = sorted(set(zip(self._type.tolist(), self._level.tolist(), strict=True)))
         super().__init__(cells, Drawing(**drawing), seed, device, background)
         self._rows = [np.flatnonzero((self._type == t) & (self._level == v)) for t, v in self.cells]
+
+    def identity(self) -> dict[str, str]:
+        return super().identity() | {"records": f"{len(self._files)} with {crc32(self._quality.tobytes()):08x}"}
 
     def _round(self, number: int) -> Slots:
         picked = np.array([
