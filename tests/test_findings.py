@@ -126,7 +126,10 @@ def test_a_second_round_answers_what_the_first_left_undecided_and_nothing_else(r
     second = Results(tmp_path / "study")
     second.add("ablations", [unsure], {}, 1)
     first = report.findings(second).set_index("claim")
-    Results(second.folder / report.SECOND).add("ablations", [worse.rename(lambda s: s + 100, level="seed")], {}, 1)
+    assert report.cost(second) == []
+    Results(second.folder / report.SECOND).add("ablations", [worse.rename(lambda s: s + 100, level="seed")], {}, 600)
+    (told,) = report.cost(second)
+    assert f"{10 * len(worse.columns)} minutes of one core" in told, "one unit took ten minutes"
     both = report.findings(second).set_index("claim")
     asked = first[(first["outcome"] == "undecided") & first["value"].notna()].index
     assert len(asked) and set(both.index[both["round"] == 2]) == set(asked)

@@ -134,6 +134,17 @@ def reached(results: Results) -> list[str]:
     return lines
 
 
+def cost(results: Results) -> list[str]:
+    """What more seeds of the ablations would take, in the words that explain why they were not spent."""
+    second = Results(results.folder / SECOND)
+    rows, made = len(second.table("ablations").columns), second.record().get("ablations", {}).get("made", [])
+    if not made:
+        return []
+    minutes = rows * sum(part["seconds"] for part in made) / sum(part["units"] for part in made) / 60
+    return [f"A seed of the ablations' {rows} rows takes {minutes:.0f} minutes of one core. A hundred seeds, as some "
+            f"claims ask for, would take {100 * minutes / 60:.0f} hours. They were not spent."]
+
+
 def likeness(results: Results) -> float:
     """How the SROCC of seeds correlates with that of the same seeds when they were run again, within the arms."""
     pairs = []

@@ -15,7 +15,7 @@ import pandas as pd
 from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED
 from gmiqa.report import executed as pages
 from gmiqa.report.findings import records
-from gmiqa.report.study import MOST, findings, likeness, outcome_text, reached, repeated, signed
+from gmiqa.report.study import MOST, cost, findings, likeness, outcome_text, reached, repeated, signed
 from gmiqa.runs.provenance import write_atomically
 from gmiqa.runs.study import Results
 
@@ -77,7 +77,7 @@ def write(results: Results, page: Path, gallery: Path) -> pd.DataFrame:
     pictures, second = _figures(frame, results.folder), repeated(results)
     frame["again"] = frame["claim"].map(second.set_index("claim")["outcome"])
     twice = Section("Run again", TWICE.format(alike=likeness(results)), None, again(frame, second))
-    parts = sections(frame, pictures, twice, reached(results))
+    parts = sections(frame, pictures, twice, [*reached(results), *cost(results)])
     write_atomically(page, _markdown(summary(frame), parts, page.parent).encode())
     write_atomically(gallery / "findings.html", _html(summary(frame), parts).encode())
     return frame
