@@ -221,6 +221,7 @@ def test_the_head_learns_faster_than_the_backbone_and_nothing_is_left_out():
 
 
 def test_gmiqa_is_fitted_anew_on_every_fold(tmp_path):
+    torch.manual_seed(0)
     recipe, start = experiments.Recipe(tmp_path, 0, 8, 0, 1e-3, epochs=2), network.build("tiny")
     before = {name: value.clone() for name, value in start.state_dict().items()}
     result = folds.out_of_fold([recipe.gmiqa_member("GMIQA", start)], bright(), 2)
