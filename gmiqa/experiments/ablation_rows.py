@@ -63,6 +63,14 @@ CELLS = {"none": "", "SC_only": "SC", "Meta_only": "Meta", "DGR_only": "DGR", "n
          "no_SC": "Meta DGR", "full": "SC Meta DGR"}
 
 
+def with_and_without(factor: str) -> tuple[list[str], list[str]]:
+    """The rows of the factorial that have a part, and those that lack it and are otherwise the same, in one order."""
+    lacking = [name for name, has in CELLS.items() if factor not in has.split()]
+    having = [next(m for m, has in CELLS.items() if set(has.split()) == {*CELLS[name].split(), factor})
+              for name in lacking]
+    return having, lacking
+
+
 def rows(names: Iterable[str] = ()) -> list[Row]:
     """The rows of these names in the order of the table; without names all of them."""
     known = {row.name: row for row in ROWS}

@@ -22,7 +22,7 @@ from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Pool, RecordPool
 from gmiqa.evaluate.comparison import compare, repeated
 from gmiqa.evaluate.protocols import independent
-from gmiqa.experiments.ablation_rows import CELLS, FACTORS, FOLDER, Row
+from gmiqa.experiments.ablation_rows import CELLS, FACTORS, FOLDER, Row, with_and_without
 from gmiqa.experiments.ablation_rows import CLAIMS as CLAIMS
 from gmiqa.experiments.ablation_rows import ROWS as ROWS
 from gmiqa.experiments.ablation_rows import rows as rows
@@ -194,11 +194,8 @@ def main_effects(predictions: dict[str, np.ndarray], shared: Bench, p: Settings,
         return {}
     effects = {}
     for factor in FACTORS:
-        others = [name for name, has in CELLS.items() if factor not in has.split()]
-        partner = {name: next(m for m, has in CELLS.items() if set(has.split()) == {*CELLS[name].split(), factor})
-                   for name in others}
-        having = np.stack([predictions[partner[name]] for name in others])  # seeds are runs, the four pairs are not
-        lacking = np.stack([predictions[name] for name in others])
+        # seeds are runs, the four pairs are not
+        having, lacking = (np.stack([predictions[name] for name in names]) for names in with_and_without(factor))
         effects[factor] = compare(having, lacking, shared.target, "srocc", shared.content, p.bootstrap, p.seed,
                                   margin=margin)
     return effects

@@ -16,15 +16,15 @@ import pandas as pd
 
 from gmiqa.evaluate import Comparison, compare, paired
 from gmiqa.evaluate.claims import BETTER
+from gmiqa.evaluate.comparison import LEAST_RUNS
 from gmiqa.experiments import adaptation, graph_controls
 from gmiqa.experiments import study_gmiqa as gmiqa
 from gmiqa.experiments import study_metaqap as metaqap
-from gmiqa.experiments.ablation_rows import CELLS, CLAIMS, FACTORS, rows
+from gmiqa.experiments.ablation_rows import CELLS, CLAIMS, FACTORS, rows, with_and_without
 from gmiqa.experiments.graph_controls import OWN
 
 Answer = Callable[[pd.DataFrame, float], "Comparison | None"]
 CONTENTS, GROUPS, PAIRS = "contents", "groups of contents", "pairs of type and seed"
-LEAST = 3  # runs; fewer decide nothing
 SECOND_SEEDS = {"ablations": 24, "adaptation": 12, "metaqap": 24, "human": 24}  # planned for the second round
 TEN = adaptation.AT[-1]
 
@@ -65,7 +65,7 @@ def _by_seed(table: pd.DataFrame, *columns: str) -> list[np.ndarray] | None:
     if not set(columns) <= set(table):
         return None
     whole = table[list(columns)].dropna()
-    if whole.index.get_level_values("seed").nunique() < LEAST:
+    if whole.index.get_level_values("seed").nunique() < LEAST_RUNS:
         return None
     return [whole[name].unstack("seed").to_numpy().T for name in columns]
 
@@ -91,11 +91,8 @@ def _factor(factor: str, table: pd.DataFrame, margin: float) -> Comparison | Non
     if values is None:
         return None
     by_row = dict(zip(CELLS, values, strict=True))
-    lacking = [name for name, has in CELLS.items() if factor not in has.split()]
-    having = [next(m for m, has in CELLS.items() if set(has.split()) == {*CELLS[name].split(), factor})
-              for name in lacking]
     target, content = _pictures(table)
-    first, second = (np.stack([by_row[name] for name in names]) for names in (having, lacking))
+    first, second = (np.stack([by_row[name] for name in names]) for names in with_and_without(factor))
     return compare(first, second, target, "srocc", content, margin=margin, over=CONTENTS)
 
 
@@ -105,7 +102,7 @@ def _adapted(a: str, b: str, table: pd.DataFrame, margin: float) -> Comparison |
         return None
     at = np.log(table.xs(TEN, level="step")[[a, b]].dropna())
     gaps = (at[a] - at[b]).groupby(["type", "seed"]).mean().unstack("type").dropna()
-    if len(gaps) < LEAST:
+    if len(gaps) < LEAST_RUNS:
         return None
     return replace(paired(gaps.to_numpy(), "rmse", PAIRS, margin=margin), runs=len(gaps))
 
@@ -120,7 +117,7 @@ def _graph(outcome: str, a: tuple[str, str], b: tuple[str, str], table: pd.DataF
         return None
     first, second = (part[losses].dropna().xs(arm, level="arm") for losses, arm in (a, b))
     gaps = (first - second).dropna().unstack("unit")
-    if len(gaps) < LEAST:
+    if len(gaps) < LEAST_RUNS:
         return None
     metric = "rmse" if outcome == "sigma" else graph_controls.METRIC[outcome]
     answer = paired(gaps.to_numpy(), metric, CONTENTS if outcome == "sigma" else GROUPS, margin=margin)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gmiqa.evaluate import paper_tables, srocc
-from gmiqa.evaluate.claims import FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED, judged, narrower, p_text, verdict
+from gmiqa.evaluate.claims import FAILS, HOLDS, LEVEL, NOT_RUN, SAME, UNDECIDED, judged, narrower, p_text, verdict
 from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
 from gmiqa.experiments.questions import QUESTIONS, SECOND_SEEDS, Question, answers
@@ -75,7 +75,7 @@ def _judged(rows: list[dict[str, Any]]) -> pd.DataFrame:
     for row in frame[(frame["outcome"] == UNDECIDED) & frame["p"].notna()].itertuples():
         family = frame[(frame["family"] == row.family) & frame["p"].notna()]
         left = [len(family) - family["outcome"].isin(kind).sum() for kind in ((HOLDS, FAILS), (SAME,))]
-        runs, contents = needed(row.estimate, row.margin, MOST, (0.05 / left[0], 0.05 / left[1]))
+        runs, contents = needed(row.estimate, row.margin, MOST, ((1 - LEVEL) / left[0], (1 - LEVEL) / left[1]))
         # where n counts no columns of the table there are no more of them, as with types of distortion
         more = contents if row.estimate.parts and row.estimate.parts.C == row.n else None
         frame.loc[row.Index, ["runs_needed", "contents_needed"]] = runs, more
