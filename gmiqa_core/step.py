@@ -49,9 +49,9 @@ class AdamW(torch.optim.AdamW):
 
 
 def keep_memory() -> None:
-    """Ask glibc to reuse large blocks in place of returning them to the system."""
+    """Ask glibc to reuse memory until the process ends, in place of returning it to the system after every step."""
     if platform.libc_ver()[0] == "glibc":
-        for option, value in ((-4, 0), (-1, 1 << 30)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
             ctypes.CDLL(None).mallopt(option, value)
 
 

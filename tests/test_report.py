@@ -278,12 +278,14 @@ def test_a_family_is_corrected_together_and_the_sentence_counts_what_is_left(tmp
 def test_what_the_study_says_stands_beside_the_runs_own_result(tmp_path):
     run = claimed(tmp_path / "run", {"claim": "Edges help the score", "outcome": "undecided"}, {})
     study = tmp_path / "findings.csv"
-    study.write_text("claim,metric,value,low,high,margin,n,unit,runs,outcome,command\n"
-                     "edges help  the score.,SROCC,0.012,-0.002,0.026,0.02,24,contents,8,undecided,gmiqa run\n"
-                     "Edges help the score,PLCC,0.03,,,,24,contents,,holds,gmiqa run\n", encoding="utf-8")
+    study.write_text("claim,metric,value,low,high,low_90,high_90,margin,n,unit,runs,outcome,command\n"
+                     "edges help  the score.,SROCC,0.012,-0.002,0.026,0.0,0.02,0.02,24,contents,8,undecided,gmiqa run\n"
+                     "Edges help the score,RMSE,0.012,-0.002,0.026,0,0.019,0.02,9,contents,8,no difference,gmiqa run\n"
+                     "Edges help the score,PLCC,0.03,,,,,,24,contents,,holds,gmiqa run\n", encoding="utf-8")
     frame = findings.claims(findings.collect(run), study)
     assert list(frame["study"]) == [
         "undecided: SROCC 0.012 [\u22120.002 to 0.026], margin 0.020, n = 24 contents, 8 runs; "
+        "no difference: RMSE 0.012 [0 to 0.019], margin 0.020, n = 9 contents, 8 runs (90 % interval); "
         "holds: PLCC 0.030, n = 24 contents", ""]
     assert findings.studied(tmp_path / "none.csv") is None
 

@@ -15,6 +15,7 @@ from gmiqa import recipes
 from gmiqa.data import images, synthetic
 from gmiqa.data.datasets import Dataset, Scale
 from gmiqa.data.distortions import calibration, distort
+from gmiqa.data.pictures import Pictures
 from gmiqa.data.synthetic import Pool, RecordPool, Reference, bring_to_size, references, split_references
 from gmiqa.settings import load
 from gmiqa_core.batch import Batch
@@ -307,6 +308,19 @@ def test_a_test_set_holds_every_cell_of_every_content():
     torch.testing.assert_close(t.severity, 1 - t.quality)
     assert same(t, synthetic.test_set(pristine(2), types=[0, "jpeg", 11], levels=[1, 5], crop=32))
     assert len(list(synthetic.test_batches(pristine(2), types=[1]))) == 2
+
+
+def test_more_pictures_than_are_distorted_at_a_time_are_what_each_is_alone():
+    contents = pristine(3)
+    whole = next(synthetic.test_batches(contents[2:], stored=True))
+    assert len(whole) == 125 and whole.images.dtype == torch.uint8
+    one = [next(synthetic.test_batches(contents[2:], [t], [v], stored=True)).images[0]
+           for t, v in zip(whole.type.tolist(), whole.level.tolist(), strict=True)]
+    assert torch.equal(whole.images, torch.stack(one)) and 0 < whole.images.float().std()
+    alike = next(synthetic.test_batches(contents[2:]))
+    assert torch.equal(alike.images, whole.images / 255)
+    kept, stored = Pictures.of_batch(alike), Pictures.of_batch(whole)
+    assert all(map(torch.equal, kept.pictures, stored.pictures)) and kept.facts.equals(stored.facts)
 
 
 @pytest.fixture

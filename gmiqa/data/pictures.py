@@ -78,7 +78,9 @@ class Pictures:
     @classmethod
     def of_batch(cls, batch: Any) -> "Pictures":
         """A synthetic.Batch: its scores are means of a (type, level) cell, its spread the deviation within the cell."""
-        stored = (batch.images.detach().cpu() * 255).round().to(torch.uint8)
+        stored = batch.images.detach().cpu()
+        if stored.is_floating_point():
+            stored = (stored * 255).round().to(torch.uint8)
         type, level, content = (x.tolist() for x in (batch.type, batch.level, batch.content))
         names = [TYPES[t - 1].name if t else "none" for t in type]
         ids = [f"content {c}, {name} {v}" for c, name, v in zip(content, names, level, strict=True)]
@@ -90,7 +92,8 @@ class Pictures:
                  rows: np.ndarray | None = None) -> "Pictures":
         """Every level of these types (None: all) on every content, whole, longer side at most `max_side`.
         rows: only these of them, sorted."""
-        made = cls.join(map(cls.of_batch, synthetic.test_batches(contents, types=types, seed=seed, rows=rows)))
+        batches = synthetic.test_batches(contents, types=types, seed=seed, rows=rows, stored=True)
+        made = cls.join(map(cls.of_batch, batches))
         return replace(made, pictures=[images.limit(picture, max_side) for picture in made.pictures])
 
     @classmethod

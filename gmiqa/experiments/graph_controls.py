@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from gmiqa import evaluate
+from gmiqa.data.images.gather import to_unit
 from gmiqa.data.synthetic import Reference, test_batches
 from gmiqa.data.synthetic.pristine import at_least, crop_at
 from gmiqa.evaluate.claims import UNDECIDED
@@ -55,10 +56,10 @@ def several_crops(contents: Sequence[Reference], crop: int, **options: Any) -> B
     """Every (type, level) of every content, distorted once and cropped at three places: so two contents hold thirty
     pictures of a type, enough for a graph of 16 without a picture twice. Options of synthetic.test_batches."""
     parts = []
-    for whole in test_batches(contents, **options):
+    for whole in test_batches(contents, stored=True, **options):
         for place in PLACES:
             pictures = torch.stack([crop_at(at_least(p, crop), (crop, crop), place) for p in whole.images])
-            parts.append(Batch(pictures, whole.quality, whole.spread, whole.type, whole.level, whole.severity,
+            parts.append(Batch(to_unit(pictures), whole.quality, whole.spread, whole.type, whole.level, whole.severity,
                                whole.content))
     return Batch.cat(parts)
 

@@ -106,13 +106,18 @@ def brief(frame: Any) -> Any:
 def studied(path: Path) -> dict[str, str] | None:
     """What the study says of each claim, by the claim's text; None if there is no file of it."""
     import pandas as pd
+
+    from gmiqa.evaluate.claims import SAME
     if not path.is_file():
         return None
     texts: dict[str, list[str]] = {}
     for row in records(pd.read_csv(path)):
         metric = f"{row['metric']} " if row.get("metric") else ""
+        deciding = ""
+        if row["outcome"] == SAME and row.get("low_90") is not None:
+            row, deciding = row | {"low": row["low_90"], "high": row["high_90"]}, " (90 % interval)"
         if row["value"] is not None:
-            texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}")
+            texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}{deciding}")
     return {claim: "; ".join(lines) for claim, lines in texts.items()}
 
 

@@ -26,9 +26,10 @@ def test_batches(
     device: str | torch.device = "cpu",
     max_side: int = 0,
     rows: np.ndarray | None = None,
+    stored: bool = False,
 ) -> Iterator[Batch]:
     """Every (type, level) of every content once, one batch per content in order; centre crops, or whole pictures;
-    shrunk to `max_side` before, if that is given. rows: only these of all pictures, sorted."""
+    shrunk to `max_side` before, if that is given. rows: only these of all pictures, sorted; stored: as uint8."""
     ids = [t.id for t in TYPES] if types is None else [0 if t == 0 else type_id(t) for t in types]
     every = np.array([(t, v) for t in ids for v in ((levels or LEVELS) if t else (0,))])
     for number, content in enumerate(contents):
@@ -39,15 +40,16 @@ def test_batches(
         image = bring_to_size(content.image, whole, crop or 1).to(device)
         seeds = [seed] * len(cells)
         pictures = distorted(image.expand(len(cells), -1, -1, -1), cells[:, 0], cells[:, 1], seeds)
-        pictures = torch.stack([at_least(p, crop or 1) for p in shrunk(pictures, max_side)])
+        pictures = shrunk(pictures, max_side)
         if crop:
-            pictures = torch.stack([crop_at(p, (crop, crop)) for p in pictures])
+            pictures = torch.stack([crop_at(at_least(p, crop), (crop, crop)) for p in pictures])
         quality, spread = (
             torch.as_tensor(f(cells[:, 0], cells[:, 1]), dtype=torch.float32).to(device)
             for f in (calibration.quality, calibration.spread)
         )
         type, level = torch.from_numpy(cells.T.copy()).to(device)
-        yield Batch(to_unit(pictures), quality, spread, type, level, 1 - quality, torch.full_like(type, number))
+        images = pictures if stored else to_unit(pictures)
+        yield Batch(images, quality, spread, type, level, 1 - quality, torch.full_like(type, number))
 
 
 def test_set(
