@@ -31,6 +31,7 @@ NUMBERS: tuple[tuple[str, str, str], ...] = (
 # What is known of a claim: what stage.claim registers, and its outcome after Holm's correction over its family.
 CLAIM = ("claim", "source", "outcome", "value", "low", "high", "margin", "n", "unit", "runs", "p", "p_holm", "family",
          "nominal", "evidence", "stage")
+DIGITS = 4  # of the ends of an interval
 STUDY = Path("outputs/gallery/findings.csv")  # claim, metric, value, low, high, margin, n, unit, runs, outcome, command
 
 
@@ -115,7 +116,8 @@ def studied(path: Path) -> dict[str, str] | None:
         metric = f"{row['metric']} " if row.get("metric") else ""
         deciding = ""
         if row["outcome"] == SAME and row.get("low_90") is not None:
-            row, deciding = row | {"low": row["low_90"], "high": row["high_90"]}, " (90 % interval)"
+            low, high = (round(row[end], DIGITS) for end in ("low_90", "high_90"))
+            row, deciding = row | {"low": low, "high": high}, " (90 % interval)"
         if row["value"] is not None:
             texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}{deciding}")
     return {claim: "; ".join(lines) for claim, lines in texts.items()}
