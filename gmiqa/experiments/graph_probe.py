@@ -116,10 +116,12 @@ def refit_level_branch(model: GMIQA, V: Tensor, batch: Batch, loss: str, steps: 
     copy = build(**model.config).to(V.device)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("level_branch.")}
     copy.load_state_dict(kept, strict=False)
-    optimizer = torch.optim.Adam(copy.level_branch.parameters(), lr)
+    copy.eval().requires_grad_(False)
+    E = copy.edges(V[:, None]) if copy.config["graph"] == "full" else None
+    optimizer = torch.optim.Adam(copy.level_branch.requires_grad_(True).parameters(), lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        mu, sigma = (x[:, 0] for x in copy.eval().level(V[:, None]))
+        mu, sigma = (x[:, 0] for x in copy.level(V[:, None], E))
         label, spread = batch.severity.to(V.device), batch.spread.to(V.device)
         if opinions:
             label, spread = label + spread * torch.randn_like(spread), torch.zeros_like(spread)
