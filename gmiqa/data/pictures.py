@@ -78,9 +78,7 @@ class Pictures:
     @classmethod
     def of_batch(cls, batch: Any) -> "Pictures":
         """A synthetic.Batch: its scores are means of a (type, level) cell, its spread the deviation within the cell."""
-        stored = batch.images.detach().cpu()
-        if stored.is_floating_point():
-            stored = (stored * 255).round().to(torch.uint8)
+        stored = images.to_uint8(batch.images.detach().cpu())
         type, level, content = (x.tolist() for x in (batch.type, batch.level, batch.content))
         names = [TYPES[t - 1].name if t else "none" for t in type]
         ids = [f"content {c}, {name} {v}" for c, name, v in zip(content, names, level, strict=True)]

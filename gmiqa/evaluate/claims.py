@@ -58,6 +58,11 @@ def words(outcome: str, a: str, b: str, margin: float | None = None) -> str:
             UNDECIDED: f"{a} against {b} is undecided at this size"}[outcome]  # fmt: skip
 
 
+def deciding(outcome: str) -> tuple[int, str, str]:
+    """The interval that decided it: its width in percent, and the columns of its ends in a table of findings."""
+    return (90, "low_90", "high_90") if outcome == SAME else (95, "low", "high")
+
+
 def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 

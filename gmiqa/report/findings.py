@@ -108,18 +108,18 @@ def studied(path: Path) -> dict[str, str] | None:
     """What the study says of each claim, by the claim's text; None if there is no file of it."""
     import pandas as pd
 
-    from gmiqa.evaluate.claims import SAME
+    from gmiqa.evaluate.claims import deciding
     if not path.is_file():
         return None
     texts: dict[str, list[str]] = {}
     for row in records(pd.read_csv(path)):
         metric = f"{row['metric']} " if row.get("metric") else ""
-        deciding = ""
-        if row["outcome"] == SAME and row.get("low_90") is not None:
-            low, high = (round(row[end], DIGITS) for end in ("low_90", "high_90"))
-            row, deciding = row | {"low": low, "high": high}, " (90 % interval)"
+        (width, *ends), told = deciding(row["outcome"]), ""
+        if ends != ["low", "high"] and row.get(ends[0]) is not None:
+            low, high = (round(row[end], DIGITS) for end in ends)
+            row, told = row | {"low": low, "high": high}, f" ({width} % interval)"
         if row["value"] is not None:
-            texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}{deciding}")
+            texts.setdefault(_key(row["claim"]), []).append(f"{row['outcome']}: {metric}{evidence_text(row)}{told}")
     return {claim: "; ".join(lines) for claim, lines in texts.items()}
 
 

@@ -13,7 +13,19 @@ import numpy as np
 import pandas as pd
 
 from gmiqa.evaluate import paper_tables, srocc
-from gmiqa.evaluate.claims import FAILS, HOLDS, LEVEL, NOT_RUN, SAME, UNDECIDED, judged, narrower, p_text, verdict
+from gmiqa.evaluate.claims import (
+    FAILS,
+    HOLDS,
+    LEVEL,
+    NOT_RUN,
+    SAME,
+    UNDECIDED,
+    deciding,
+    judged,
+    narrower,
+    p_text,
+    verdict,
+)  # fmt: skip
 from gmiqa.evaluate.components import needed
 from gmiqa.evaluate.reported import DATASETS
 from gmiqa.experiments.questions import QUESTIONS, SECOND_SEEDS, Question, answers
@@ -169,7 +181,7 @@ def outcome_text(row: Any) -> str:
 
 def signed(row: Any) -> str:
     """A difference with the interval that decides it, its margin, and p after Holm's correction where that decided."""
-    width, low, high = (90, "low_90", "high_90") if row["outcome"] == SAME else (95, "low", "high")
+    width, low, high = deciding(row["outcome"])
     p = row["p"] if pd.isna(row["p_holm"]) else row["p_holm"]
     decided = f", {p_text(p)}" if row["outcome"] != UNDECIDED else ""
     return (f"{row['value']:+.3f} ({width} % interval {row[low]:+.3f} to {row[high]:+.3f}, margin {row['margin']:g}"

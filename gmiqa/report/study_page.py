@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED
+from gmiqa.evaluate.claims import DECIDED, FAILS, HOLDS, NOT_RUN, SAME, UNDECIDED, deciding
 from gmiqa.report import executed as pages
 from gmiqa.report.findings import records
 from gmiqa.report.study import MOST, cost, findings, likeness, outcome_text, reached, repeated, signed
@@ -94,8 +94,8 @@ def _figures(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
     for outcome in TITLES:
         rows = frame[(frame["outcome"] == outcome) & frame["value"].notna()]
         if len(rows):
-            rows = rows.assign(low=rows["low_90"], high=rows["high_90"]) if outcome == SAME else rows
-            figure = in_margins(rows)
+            _, low, high = deciding(outcome)
+            figure = in_margins(rows.assign(low=rows[low], high=rows[high]))
             svg, png = save(figure, folder, outcome.replace(" ", "_"))
             svg.unlink()
             plt.close(figure)

@@ -27,9 +27,8 @@ def distorted(pictures: Tensor, type: np.ndarray, level: np.ndarray, seeds: Sequ
     result = torch.empty_like(pictures, memory_format=torch.contiguous_format)
     few = FEW if pictures.device.type == "cpu" else max(1, len(pictures))
     for part in (slice(k, k + few) for k in range(0, len(pictures), few)):
-        made = distort(to_unit(pictures[part]), type[part], level[part], seeds[part],
-                       checksums=None if checksums is None else checksums[part])
-        result[part] = made.mul_(255).round_()
+        result[part] = images.to_uint8(distort(to_unit(pictures[part]), type[part], level[part], seeds[part],
+                                               checksums=None if checksums is None else checksums[part]))
     return result
 
 
